@@ -1,0 +1,50 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+// CI sets FORKGUARD_WERROR: warnings are errors there, and never for those who depend on the package.
+let strict = Context.environment["FORKGUARD_WERROR"] != nil
+
+var cSettings: [CSetting] = [.define("_GNU_SOURCE", .when(platforms: [.linux]))]
+if strict { cSettings.append(.unsafeFlags(["-std=c17", "-Wall", "-Wextra", "-Werror"])) }
+
+let package = Package(
+    name: "ForkGuard",
+    products: [
+        .library(name: "CForkGuard", targets: ["CForkGuard"]),
+        .library(name: "ForkGuard", targets: ["ForkGuard"]),
+        .library(name: "ForkGuardTesting", targets: ["ForkGuardTesting"]),
+        .executable(name: "forkguard-demo", targets: ["forkguard-demo"]),
+    ],
+    targets: [
+        .target(
+            name: "CForkGuard",
+            path: ".",
+            sources: ["Sources/CForkGuard"],
+            publicHeadersPath: "include",
+            cSettings: cSettings + [.headerSearchPath("Sources/CForkGuard")]
+        ),
+        .target(name: "ForkGuard", dependencies: ["CForkGuard"]),
+        // The ways to fork that Swift hides, and reading the stack of a child that hangs.
+        .target(name: "CForkGuardTesting", cSettings: cSettings),
+        .target(name: "ForkGuardTesting", dependencies: ["ForkGuard", "CForkGuardTesting"]),
+        .executableTarget(name: "forkguard-demo", dependencies: ["ForkGuard"]),
+        // What cannot be tried inside a test runner: a process of its own for each scenario.
+        .executableTarget(name: "forkguard-probe", dependencies: ["CForkGuard"], path: "Tests/forkguard-probe", cSettings: cSettings),
+        .testTarget(name: "CForkGuardTests", dependencies: ["forkguard-probe"]),
+        .testTarget(name: "ForkGuardTests", dependencies: ["CForkGuard", "ForkGuard", "ForkGuardTesting"]),
+        .testTarget(name: "ForkGuardTestingTests", dependencies: ["ForkGuard", "ForkGuardTesting"]),
+        .testTarget(name: "ForkGuardDemoTests", dependencies: ["forkguard-demo"]),
+    ],
+    swiftLanguageModes: [.v6]
+)
+
+let cTargets = ["CForkGuard", "CForkGuardTesting", "forkguard-probe"]
+for target in package.targets where !cTargets.contains(target.name) {
+    var settings: [SwiftSetting] = [
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+    ]
+    if strict { settings.append(.unsafeFlags(["-warnings-as-errors"])) }
+    target.swiftSettings = settings
+}

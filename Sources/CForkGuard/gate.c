@@ -1,0 +1,633 @@
+// The gate: no thread is inside a gated section while a fork copies the process.
+//
+// Why not take every lock before the fork, as the textbooks say? Because the application takes them in its own orders, and any order of ours
+// deadlocks with one of those; because it costs a walk over all locks; and because it writes to each lock's page, which parent and
+// child then both copy. Instead every thread counts itself into its slot before it touches a lock. The forker closes the gate, after which
+// nobody enters who is not inside already, and waits until all who are inside have left. No lock was touched, and nobody holds one.
+//
+// The rules are numbered in Model/rules.md, where a model checks them; R-numbers below refer to that list. What makes it sound:
+//
+// Entering. A thread stores held + 1 (R1), then loads the gate's word (R2). The forker stores CLOSED, then loads every `held`. This is Dekker's
+// pattern: each writes its own word and reads the other's, and at least one of the two must see the other. On every processor a
+// store may be delayed past a later load, so both sides need a full fence between the two. The thread's would cost as much as the lock
+// itself; so the forker executes it for all of them, by membarrier(2), which returns when each running thread of the process has passed a full
+// barrier (R10). A thread whose load came before the barrier saw OPEN, and its store is visible to the scan that follows. A thread whose load
+// comes after it sees CLOSED. Where there is no membarrier the word says FENCED instead of OPEN, which sends everybody the slow way, with a fence.
+//
+// Waiting. The scan reads slot by slot. While the gate stays closed a quiet thread stays quiet: it can only park (R3). So a scan may take its
+// time, and slots found quiet need not be looked at again, until the gate is opened for a window: then all is void (R13). Who is not quiet
+// wakes the forker when it leaves, parks, blocks, or waits for its turn (R8), having changed its slot first; the forker reads the event's
+// count before it scans and sleeps only if it is unchanged.
+//
+// Blocked threads. A thread that sleeps for a lock has counted that attempt out, so if it holds nothing else it is quiet. If it does hold
+// something, it is quiet only if it cannot run before the fork is over: it waits for the forker, or for somebody who waits for his
+// turn to fork, maybe through others. That walk must not be fooled by movement. It notes each slot's sequence number and is done twice: who was stuck
+// in the first pass could not have let go of anything since, so what the second pass confirms was true all the time in between (R11, R12).
+// Notes point to locks, and a lock may be freed as soon as nobody waits for it; so they are read, and cleared, under a pin (R6).
+//
+// The child needs none of this: everything with a serial below its horizon is gone, but for the survivor (R16 to R18).
+
+#include "gate.h"
+
+#include "atfork.h"
+#include "generation.h"
+#include "lock.h"
+#include "platform/platform.h"
+#include "report.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "forkguard/atfork.h"
+
+#define MILLISECOND UINT64_C(1000000)
+
+// A parked thread's patience after the end of prepare (R15). A fork of a small process is over in a millisecond; a large one's copy takes longer,
+// but then the forker is seen running.
+#define PATIENCE (100 * MILLISECOND)
+
+// How long the forker waits without progress before it opens a window, and how long the first window is (R13). Both double each time: a section
+// that waits for a parked thread needs an open gate, a section that is merely long needs a closed one, and we cannot tell which.
+#define STILLNESS (10 * MILLISECOND)
+#define WINDOW (1 * MILLISECOND)
+
+// Who holds a fork up for less than this is not worth a name.
+#define WORTH_NAMING (1 * MILLISECOND)
+
+// A deadline that is over before it began still leaves time for one honest scan.
+#define LEAST_TIME (10 * MILLISECOND)
+
+FORKGUARD_THREAD_LOCAL forkguard_slot *forkguard_thread_slot FORKGUARD_TLS_MODEL;
+
+// A slot that somebody is filling in.
+#define SERIAL_RESERVED UINT64_MAX
+
+#define SLOTS_IN_CHUNK 64
+
+typedef struct chunk {
+    struct chunk *next;
+    forkguard_slot slots[SLOTS_IN_CHUNK];
+} chunk;
+
+// The first chunk is there without asking for memory. Chunks are pushed and never removed, so a walk needs no lock.
+static chunk first_chunk;
+
+static struct {
+    chunk *chunks;
+    uint64_t next_serial;
+    uint64_t horizon;       // R16
+    uint64_t survivor;      // R16; 0: not known
+    uint64_t reusable_below; // slots of vanished threads below this serial may be used again
+    uint32_t open_word;     // FORKGUARD_GATE_OPEN, or FENCED where there is no membarrier
+    uint32_t breaches;
+    forkguard_holder breached[FORKGUARD_REPORT_ENTRIES];
+    uint32_t owed;          // child hooks are to be run
+    uint64_t prepared_at;   // 0 while the forker is still preparing
+    int32_t forker_thread;
+    uint64_t forker_serial;
+    pthread_key_t key;
+    bool has_key;
+} gate = {.chunks = &first_chunk, .next_serial = 1, .open_word = FORKGUARD_GATE_FENCED};
+
+static uint32_t load_gate(void) { return __atomic_load_n(&forkguard_page.word.gate, __ATOMIC_ACQUIRE); }
+static void store_gate(uint32_t word) { __atomic_store_n(&forkguard_page.word.gate, word, __ATOMIC_SEQ_CST); }
+
+// ---- slots ----
+
+static void end_thread(void *value) {
+    forkguard_slot *slot = value;
+    // A destructor that runs after this one and takes a lock gets a new slot. A thread that ends inside leaves its words behind: serials are
+    // not reused, so in later children they are stale (R19).
+    forkguard_thread_slot = NULL;
+    __atomic_store_n(&slot->held, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&slot->serial, 0, __ATOMIC_SEQ_CST);
+    if (load_gate() == FORKGUARD_GATE_CLOSED) gate_wake_forker();
+}
+
+void gate_start(void) {
+    gate.has_key = pthread_key_create(&gate.key, end_thread) == 0;
+    if (!gate.has_key) report_say((const char *const[]){"no pthread key is left: the slots of threads that end are not used again", NULL});
+    gate.open_word = platform_barrier_start() ? FORKGUARD_GATE_OPEN : FORKGUARD_GATE_FENCED;
+    if (gate.open_word == FORKGUARD_GATE_FENCED)
+        report_say((const char *const[]){"membarrier(2) is refused here: every lock takes a full memory fence and a slower path", NULL});
+    store_gate(gate.open_word);
+}
+
+bool gate_serial_is_stale(uint64_t serial) { return serial < gate.horizon && serial != gate.survivor; }
+
+static bool is_live(uint64_t serial) { return serial != 0 && serial != SERIAL_RESERVED && !gate_serial_is_stale(serial); }
+
+static bool is_reusable(const forkguard_slot *slot, uint64_t serial) {
+    return serial == 0 || (serial < gate.reusable_below && gate_serial_is_stale(serial) && slot->mark == FORKGUARD_MARK_NONE); // R18
+}
+
+static forkguard_slot *reserve_slot_in(chunk *chunk) {
+    for (unsigned i = 0; i < SLOTS_IN_CHUNK; i++) {
+        forkguard_slot *slot = &chunk->slots[i];
+        uint64_t serial = __atomic_load_n(&slot->serial, __ATOMIC_ACQUIRE);
+        if (is_reusable(slot, serial)
+            && __atomic_compare_exchange_n(&slot->serial, &serial, SERIAL_RESERVED, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            return slot;
+    }
+    return NULL;
+}
+
+static forkguard_slot *reserve_slot(void) {
+    for (;;) {
+        chunk *newest = __atomic_load_n(&gate.chunks, __ATOMIC_ACQUIRE);
+        for (chunk *chunk = newest; chunk; chunk = chunk->next) {
+            forkguard_slot *slot = reserve_slot_in(chunk);
+            if (slot) return slot;
+        }
+        int saved = errno;
+        chunk *fresh = mmap(NULL, sizeof *fresh, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        errno = saved;
+        if (fresh == MAP_FAILED)
+            forkguard_trap_misuse(
+                NULL, "there is no memory for the state of one more thread (mmap(2) was refused)", "raise the memory limit of the process"
+            );
+        fresh->next = newest;
+        if (!__atomic_compare_exchange_n(&gate.chunks, &newest, fresh, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            munmap(fresh, sizeof *fresh);
+    }
+}
+
+static forkguard_slot *make_slot(void) {
+    // Also what keeps a late discovery sound: whoever runs with a serial below the horizon had it before the fork, so it is the survivor.
+    forkguard_start();
+    generation_discover();
+    forkguard_slot *slot = reserve_slot();
+    uint64_t serial = __atomic_fetch_add(&gate.next_serial, 1, __ATOMIC_RELAXED);
+    slot->word = serial << FORKGUARD_WORD_SHIFT;
+    slot->held = 0;
+    slot->thread_id = platform_thread_id();
+    slot->blocked_on = NULL;
+    slot->pinned = 0;
+    slot->waits_for_turn = 0;
+    slot->mark = FORKGUARD_MARK_NONE;
+    slot->lender = NULL;
+    slot->fork_state = 0;
+    slot->nested_forks = 0;
+    for (unsigned i = 0; i < FORKGUARD_LOCKS_REMEMBERED; i++) slot->locks[i] = NULL;
+    __atomic_store_n(&slot->serial, serial, __ATOMIC_SEQ_CST);
+    forkguard_thread_slot = slot;
+    if (gate.has_key) pthread_setspecific(gate.key, slot);
+    return slot;
+}
+
+forkguard_slot *gate_slot(void) {
+    forkguard_slot *slot = forkguard_thread_slot;
+    return FORKGUARD_LIKELY(slot != NULL) ? slot : make_slot();
+}
+
+void gate_each(gate_visit visit, void *context) {
+    for (chunk *chunk = __atomic_load_n(&gate.chunks, __ATOMIC_ACQUIRE); chunk; chunk = chunk->next)
+        for (unsigned i = 0; i < SLOTS_IN_CHUNK; i++)
+            if (is_live(__atomic_load_n(&chunk->slots[i].serial, __ATOMIC_ACQUIRE)) && !visit(&chunk->slots[i], context)) return;
+}
+
+typedef struct find {
+    uint64_t serial;
+    forkguard_slot *found;
+} find;
+
+static bool find_serial(forkguard_slot *slot, void *context) {
+    find *wanted = context;
+    if (__atomic_load_n(&slot->serial, __ATOMIC_ACQUIRE) == wanted->serial) wanted->found = slot;
+    return !wanted->found;
+}
+
+forkguard_slot *gate_slot_of(uint64_t serial) {
+    find wanted = {serial, NULL};
+    gate_each(find_serial, &wanted);
+    return wanted.found;
+}
+
+uint32_t gate_mark_of(uint64_t serial, int32_t *thread_id) {
+    *thread_id = 0;
+    for (chunk *chunk = gate.chunks; chunk; chunk = chunk->next)
+        for (unsigned i = 0; i < SLOTS_IN_CHUNK; i++)
+            if (chunk->slots[i].serial == serial) {
+                *thread_id = chunk->slots[i].thread_id;
+                return chunk->slots[i].mark ? chunk->slots[i].mark : FORKGUARD_MARK_BYPASS;
+            }
+    return FORKGUARD_MARK_ENDED;
+}
+
+// ---- entering and leaving ----
+
+static void count_in(forkguard_slot *slot) { __atomic_store_n(&slot->held, slot->held + 1, __ATOMIC_SEQ_CST); }
+
+static void count_out(forkguard_slot *slot) {
+    __atomic_store_n(&slot->held, slot->held - 1, __ATOMIC_SEQ_CST);
+    if (load_gate() == FORKGUARD_GATE_CLOSED) gate_wake_forker();
+}
+
+void gate_wake_forker(void) {
+    __atomic_fetch_add(&forkguard_page.word.gate_event, 1, __ATOMIC_SEQ_CST);
+    platform_wake(&forkguard_page.word.gate_event, 1);
+}
+
+void forkguard_gate_left(forkguard_slot *slot) {
+    if (load_gate() == FORKGUARD_GATE_FENCED) __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (slot->held == 0 && load_gate() == FORKGUARD_GATE_CLOSED) gate_wake_forker();
+}
+
+// Whether a parked thread has been patient for long enough after the end of prepare (R15). What libc's fork waits for may be held by the very
+// thread that sleeps here: seen with a thread that held flockfile(stdout), another in fflush(NULL) waiting for it with the list
+// of streams locked, and fork(), which wants that list after our handler. But a large process takes long to copy; so as long as the
+// forker is seen running patience goes on.
+static bool loses_patience(void) {
+    uint64_t prepared_at = __atomic_load_n(&gate.prepared_at, __ATOMIC_SEQ_CST);
+    return prepared_at != 0 && platform_nanoseconds() - prepared_at >= PATIENCE && platform_thread_sleeps(gate.forker_thread);
+}
+
+// Goes in although the gate is closed, unless the forker has begun to drain once more. Counting in and then looking again is the same pattern
+// as entering: `prepared_at` is zero from before the barrier of that second drain on.
+static bool breach(forkguard_slot *slot) {
+    count_in(slot);
+    if (load_gate() != FORKGUARD_GATE_CLOSED || __atomic_load_n(&gate.prepared_at, __ATOMIC_SEQ_CST) == 0) {
+        count_out(slot);
+        return false;
+    }
+    slot->mark = FORKGUARD_MARK_BREACH;
+    uint32_t index = __atomic_fetch_add(&gate.breaches, 1, __ATOMIC_SEQ_CST);
+    // Described here, because the child may not read /proc before its C phases are done.
+    if (index < FORKGUARD_REPORT_ENTRIES) gate_describe(slot, FORKGUARD_MARK_BREACH, &gate.breached[index]);
+    return true;
+}
+
+// R3. Called with the attempt counted in, returns with it counted in; true when it is inside although the gate is closed.
+static bool park(forkguard_slot *slot) {
+    count_out(slot);
+    while (load_gate() == FORKGUARD_GATE_CLOSED) {
+        if (platform_wait(&forkguard_page.word.gate, FORKGUARD_GATE_CLOSED, (int64_t)PATIENCE)) continue;
+        // Without a wiped page a child that no handler told finds its parent's closed gate.
+        generation_discover();
+        if (loses_patience() && breach(slot)) return true;
+    }
+    count_in(slot);
+    return false;
+}
+
+void gate_enter(forkguard_slot *slot) {
+    for (;;) {
+        switch (load_gate()) {
+        case FORKGUARD_GATE_OPEN:
+            return;
+        case FORKGUARD_GATE_FENCED:
+            __atomic_thread_fence(__ATOMIC_SEQ_CST); // R10, the thread's side
+            if (load_gate() == FORKGUARD_GATE_FENCED) return;
+            break;
+        case FORKGUARD_GATE_CLOSED:
+            // R4. And the forker itself: prepare handlers of others may run between our closed gate and the fork, on this thread.
+            if (slot->held > 1 || slot->serial == gate.forker_serial) return;
+            if (park(slot)) return;
+            break;
+        case FORKGUARD_GATE_OWED:
+            if (slot->held > 1 || slot->fork_state != 0) return;
+            slot->held--;
+            atfork_run_owed_hooks();
+            count_in(slot);
+            if (load_gate() == FORKGUARD_GATE_OWED) return; // inside the hooks themselves
+            break;
+        default: // a child that nobody told (R20)
+            slot->held--;
+            forkguard_start();
+            generation_discover();
+            count_in(slot);
+            break;
+        }
+    }
+}
+
+// ---- notes ----
+
+static void pin(forkguard_slot *slot) {
+    uint32_t expected = 0;
+    while (!__atomic_compare_exchange_n(&slot->pinned, &expected, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+        expected = 0;
+        // Held for a few loads. The time-out is for a holder that was descheduled in between.
+        platform_wait(&slot->pinned, 1, (int64_t)MILLISECOND / 10);
+    }
+}
+
+static void unpin(forkguard_slot *slot) { __atomic_store_n(&slot->pinned, 0, __ATOMIC_RELEASE); }
+
+static void write_note(forkguard_slot *slot, forkguard_lock_t *lock) {
+    pin(slot);
+    __atomic_store_n(&slot->sequence, slot->sequence + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->blocked_on, lock, __ATOMIC_RELAXED);
+    unpin(slot);
+}
+
+void gate_note(forkguard_slot *slot, forkguard_lock_t *lock) {
+    write_note(slot, lock);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (load_gate() == FORKGUARD_GATE_CLOSED) gate_wake_forker();
+}
+
+void gate_clear_note(forkguard_slot *slot) { write_note(slot, NULL); }
+
+// The serial of the thread that holds the lock which `slot` waits for, and the sequence number of that fact. 0: it waits for none.
+static uint64_t blocker_of(forkguard_slot *slot, uint32_t *sequence) {
+    pin(slot);
+    uint64_t owner = slot->blocked_on ? __atomic_load_n(&slot->blocked_on->word, __ATOMIC_SEQ_CST) >> FORKGUARD_WORD_SHIFT : 0;
+    *sequence = slot->sequence;
+    unpin(slot);
+    return owner;
+}
+
+// ---- closing ----
+
+typedef struct scan {
+    forkguard_slot *forker;
+    uint32_t threads, inside, turn, candidates;
+    forkguard_slot *first_inside;
+} scan;
+
+static bool is_stuck(uint64_t serial, const scan *scan) {
+    // A word that is free, or stale, is there for the taking.
+    if (serial == 0 || gate_serial_is_stale(serial)) return false;
+    if (serial == scan->forker->serial) return true;
+    forkguard_slot *slot = gate_slot_of(serial);
+    // Nobody's serial any more: its thread ended inside, and who waits for it waits for ever (R19).
+    return !slot || (__atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST) || slot->walk_stuck);
+}
+
+static bool look_at(forkguard_slot *slot, void *context) {
+    scan *scan = context;
+    if (slot == scan->forker) return true;
+    scan->threads++;
+    slot->walk_stuck = 0;
+    if (__atomic_load_n(&slot->held, __ATOMIC_SEQ_CST) == 0) return true;
+    if (__atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST)) {
+        scan->turn++;
+    } else if (__atomic_load_n(&slot->blocked_on, __ATOMIC_SEQ_CST)) {
+        scan->candidates++;
+    } else {
+        scan->inside++;
+        if (!scan->first_inside) scan->first_inside = slot;
+    }
+    return true;
+}
+
+typedef struct walk {
+    scan *scan;
+    bool changed;
+    uint32_t stuck, free;
+    forkguard_slot *first_free;
+} walk;
+
+static bool may_be_in_chain(const forkguard_slot *slot, const scan *scan) {
+    return slot != scan->forker && __atomic_load_n(&slot->held, __ATOMIC_SEQ_CST) != 0
+        && !__atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST);
+}
+
+static bool walk_first(forkguard_slot *slot, void *context) {
+    walk *walk = context;
+    if (slot->walk_stuck || !may_be_in_chain(slot, walk->scan)) return true;
+    uint32_t sequence;
+    if (is_stuck(blocker_of(slot, &sequence), walk->scan)) {
+        slot->walk_stuck = 1;
+        slot->walk_sequence = sequence;
+        walk->changed = true;
+    }
+    return true;
+}
+
+static bool walk_second(forkguard_slot *slot, void *context) {
+    walk *walk = context;
+    if (!may_be_in_chain(slot, walk->scan)) return true;
+    uint32_t sequence = 0;
+    if (slot->walk_stuck && is_stuck(blocker_of(slot, &sequence), walk->scan) && sequence == slot->walk_sequence) {
+        walk->stuck++;
+    } else {
+        walk->free++;
+        if (!walk->first_free) walk->first_free = slot;
+    }
+    return true;
+}
+
+// R11 and R12. Returns how many threads are not quiet.
+static uint32_t scan_slots(scan *scan) {
+    scan->threads = scan->inside = scan->turn = scan->candidates = 0;
+    scan->first_inside = NULL;
+    gate_each(look_at, scan);
+    if (scan->candidates == 0) return scan->inside;
+    walk walk = {.scan = scan};
+    do {
+        walk.changed = false;
+        gate_each(walk_first, &walk);
+    } while (walk.changed);
+    gate_each(walk_second, &walk);
+    if (walk.first_free && !scan->first_inside) scan->first_inside = walk.first_free;
+    // The second pass saw all who were not quiet, those of the first look included, unless they have left meanwhile.
+    return walk.free;
+}
+
+typedef struct marking {
+    gate_closing *closing;
+    forkguard_slot *forker;
+    bool deadline; // the scan found threads that are not quiet, and there is no time left
+} marking;
+
+static void list_holder(forkguard_slot *slot, forkguard_holder *holders, uint32_t size, uint32_t *count) {
+    if (*count < size) gate_describe(slot, slot->mark, &holders[*count]);
+    ++*count;
+}
+
+static bool mark(forkguard_slot *slot, void *context) {
+    marking *marking = context;
+    if (slot == marking->forker) return true;
+    gate_closing *closing = marking->closing;
+    // `held` after what makes it final: a thread on its way to park or to sleep counts itself in for a moment.
+    bool waits = __atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&slot->held, __ATOMIC_SEQ_CST) == 0) return true;
+    if (waits) {
+        slot->mark = FORKGUARD_MARK_TURN;
+        closing->turn++;
+    } else if (slot->walk_stuck) {
+        slot->mark = FORKGUARD_MARK_CHAIN;
+        closing->chain++;
+    } else if (marking->deadline) {
+        slot->mark = FORKGUARD_MARK_LATE; // R14
+        closing->late++;
+    } else {
+        // Quiet when it was scanned, so it is on its way to park: it counted itself in, and has not read the gate yet.
+        return true;
+    }
+    list_holder(slot, closing->holders, FORKGUARD_REPORT_ENTRIES, &closing->holders_count);
+    return true;
+}
+
+// R10.
+static void close_and_fence(void) {
+    store_gate(FORKGUARD_GATE_CLOSED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (gate.open_word == FORKGUARD_GATE_OPEN && !platform_barrier()) {
+        // It was there at the start and is refused now: a sandbox was entered. From here on everybody fences. Those who passed the open gate
+        // without a fence just now have their count in a store buffer, which drains within microseconds though no manual promises it.
+        gate.open_word = FORKGUARD_GATE_FENCED;
+        report_say((const char *const[]){"membarrier(2) is refused since this process entered a sandbox: locks are slower from now on", NULL});
+        uint32_t never = 0;
+        platform_wait(&never, 0, (int64_t)MILLISECOND);
+    }
+}
+
+static void open_gate_word(void) {
+    store_gate(gate.owed ? FORKGUARD_GATE_OWED : gate.open_word);
+    platform_wake(&forkguard_page.word.gate, INT_MAX);
+}
+
+void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing) {
+    __atomic_store_n(&gate.prepared_at, 0, __ATOMIC_SEQ_CST);
+    gate.forker_thread = forker->thread_id = platform_thread_id();
+    gate.forker_serial = forker->serial;
+    __atomic_store_n(&gate.breaches, 0, __ATOMIC_SEQ_CST);
+    uint64_t began = platform_nanoseconds();
+    if (deadline < began + LEAST_TIME) deadline = began + LEAST_TIME;
+    scan scan = {.forker = forker};
+    uint64_t stillness = STILLNESS, window = WINDOW;
+    close_and_fence();
+    uint32_t fewest = UINT32_MAX, inside;
+    uint64_t progress = began;
+    for (;;) {
+        uint32_t event = __atomic_load_n(&forkguard_page.word.gate_event, __ATOMIC_SEQ_CST);
+        inside = scan_slots(&scan);
+        if (inside == 0) break;
+        uint64_t now = platform_nanoseconds();
+        if (scan.first_inside && now - began > WORTH_NAMING && scan.first_inside->thread_id != closing->blocker.thread_id)
+            gate_describe(scan.first_inside, FORKGUARD_MARK_NONE, &closing->blocker);
+        if (now >= deadline) break;
+        if (inside < fewest) {
+            fewest = inside;
+            progress = now;
+        }
+        uint64_t until = progress + stillness < deadline ? progress + stillness : deadline;
+        if (now >= until) { // R13
+            closing->windows++;
+            open_gate_word();
+            uint32_t never = 0;
+            platform_wait(&never, 0, (int64_t)(window < deadline - now ? window : deadline - now));
+            stillness *= 2;
+            window *= 2;
+            close_and_fence();
+            fewest = UINT32_MAX;
+            progress = platform_nanoseconds();
+            continue;
+        }
+        platform_wait(&forkguard_page.word.gate_event, event, (int64_t)(until - now));
+    }
+    closing->threads = scan.threads;
+    marking marking = {closing, forker, inside != 0};
+    gate_each(mark, &marking);
+}
+
+void gate_prepared(void) { __atomic_store_n(&gate.prepared_at, platform_nanoseconds(), __ATOMIC_RELEASE); }
+
+uint32_t gate_breaches(void) { return __atomic_load_n(&gate.breaches, __ATOMIC_SEQ_CST); }
+
+uint32_t gate_list_breaches(forkguard_holder *holders, uint32_t size, uint32_t count) {
+    uint32_t breaches = gate_breaches();
+    for (uint32_t i = 0; i < breaches; i++, count++)
+        if (i < FORKGUARD_REPORT_ENTRIES && count < size) holders[count] = gate.breached[i];
+    return count;
+}
+
+static bool unmark(forkguard_slot *slot, void *context) {
+    (void)context;
+    slot->mark = FORKGUARD_MARK_NONE;
+    return true;
+}
+
+void gate_open(void) {
+    gate_each(unmark, NULL);
+    gate_give_up();
+}
+
+void gate_give_up(void) {
+    gate.forker_serial = 0;
+    gate.prepared_at = 0;
+    open_gate_word();
+}
+
+// ---- the child ----
+
+static bool mark_bypassed(forkguard_slot *slot, void *context) {
+    if (slot != context && slot->held != 0) slot->mark = FORKGUARD_MARK_BYPASS;
+    return true;
+}
+
+void gate_child(forkguard_slot *survivor, bool prepared, bool owed) {
+    // Before the horizon moves, while those of the parent still count as live.
+    if (!prepared) gate_each(mark_bypassed, survivor);
+    gate.horizon = gate.next_serial;
+    gate.survivor = survivor ? survivor->serial : 0;
+    // A survivor that is not known still uses its slot, so no slot is used again until it is known.
+    if (survivor) {
+        gate.reusable_below = gate.horizon;
+        survivor->thread_id = platform_thread_id();
+        survivor->pinned = 0;
+        survivor->mark = FORKGUARD_MARK_NONE;
+    }
+    gate.breaches = 0;
+    gate.forker_serial = 0;
+    gate.prepared_at = 0;
+    gate.owed = owed;
+    open_gate_word();
+}
+
+void gate_adopt(const forkguard_slot *slot) {
+    if (gate.survivor == 0 && gate_serial_is_stale(slot->serial)) gate.survivor = slot->serial;
+}
+
+void gate_hooks_done(void) {
+    gate.owed = 0;
+    uint32_t owed = FORKGUARD_GATE_OWED;
+    __atomic_compare_exchange_n(&forkguard_page.word.gate, &owed, gate.open_word, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+// ---- for reports, and the turn ----
+
+void gate_describe(const forkguard_slot *slot, uint32_t mark, forkguard_holder *holder) {
+    holder->thread_id = slot->thread_id;
+    holder->mark = mark;
+    holder->lock_name[0] = holder->lock_place[0] = 0;
+    platform_thread_name(slot->thread_id, holder->thread_name);
+    // The hints may be old, and what they point to freed. Believe the one whose word says that this thread has it, the outermost first.
+    for (unsigned i = 0; i < FORKGUARD_LOCKS_REMEMBERED; i++) {
+        forkguard_lock_t copy;
+        if (!slot->locks[i] || !platform_read(&copy, slot->locks[i], sizeof copy)) continue;
+        if (copy.word >> FORKGUARD_WORD_SHIFT != slot->serial) continue;
+        char name[FORKGUARD_NAME_SIZE] = "", file[256] = "";
+        // Strings have no known length; read them in pieces that do not cross a page.
+        for (unsigned part = 0; part < 2; part++) {
+            const char *from = part ? copy.file : copy.name;
+            char *to = part ? file : name;
+            size_t size = part ? sizeof file : sizeof name;
+            for (size_t at = 0; from && at < size - 1; at++)
+                if (!platform_read(to + at, from + at, 1) || to[at] == 0) break;
+            to[size - 1] = 0;
+        }
+        text_copy(holder->lock_name, sizeof holder->lock_name, name);
+        if (copy.file) lock_place(file, copy.line, holder->lock_place, sizeof holder->lock_place);
+        return;
+    }
+}
+
+forkguard_slot *gate_waiter_behind(const forkguard_lock_t *lock) {
+    uint64_t owner = __atomic_load_n(&lock->word, __ATOMIC_SEQ_CST) >> FORKGUARD_WORD_SHIFT;
+    // A chain longer than this is followed again at the next look.
+    for (unsigned steps = 0; steps < 64; steps++) {
+        forkguard_slot *slot = owner ? gate_slot_of(owner) : NULL;
+        if (!slot) return NULL;
+        if (__atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST)) return slot;
+        uint32_t sequence;
+        owner = blocker_of(slot, &sequence);
+    }
+    return NULL;
+}

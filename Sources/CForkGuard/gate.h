@@ -1,0 +1,84 @@
+// Inside the library: what the gate tells the lock and the order of phases.
+
+#ifndef FORKGUARD_GATE_INTERNAL_H
+#define FORKGUARD_GATE_INTERNAL_H
+
+#include "forkguard/gate.h"
+#include "forkguard/lock.h"
+#include "forkguard/report.h"
+
+/// Asks for the barrier and opens the gate. Once, at start.
+void gate_start(void);
+
+/// The calling thread's slot, made if it has none. Never NULL: a thread for which there is no memory is a trap.
+forkguard_slot *gate_slot(void);
+
+/// For a thread that has counted itself in and has not taken the word yet: returns when it may take it (R1 to R4).
+void gate_enter(forkguard_slot *slot);
+
+/// Around the sleep of a thread that cannot have a lock, which has counted its attempt out (R5, R6).
+void gate_note(forkguard_slot *slot, forkguard_lock_t *lock);
+void gate_clear_note(forkguard_slot *slot);
+
+/// Wakes a forker that waits for threads to become quiet. For every way of becoming so.
+void gate_wake_forker(void);
+
+/// How closing the gate went.
+typedef struct gate_closing {
+    uint32_t windows;
+    uint32_t threads;    // other threads that are known
+    uint32_t turn, chain, late; // how many of them were marked, and why
+    forkguard_holder blocker;   // who was inside when the forker had waited for over 1 ms
+    uint32_t holders_count;
+    forkguard_holder holders[FORKGUARD_REPORT_ENTRIES]; // the marked ones
+} gate_closing;
+
+/// Closes the gate and waits until every other thread is quiet, at most until `deadline` (R9 to R14). The gate is closed on return.
+void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing);
+
+/// From here on parked threads are patient (R15).
+void gate_prepared(void);
+
+/// How many parked threads lost their patience since the gate was closed. Non-zero: whoever can, drains again.
+uint32_t gate_breaches(void);
+
+/// Opens the gate, forgets marks, wakes the parked.
+void gate_open(void);
+
+/// Opens the gate for one window, so that the calling forker, which must sleep for a lock now, can get it.
+void gate_give_up(void);
+
+/// The child's C phase: horizon, survivor, an open gate (R16). `prepared`: the gate had been closed; else whoever was inside is marked with
+/// `mark`. `survivor` is NULL when it is not known. `owed`: child hooks are still to run.
+void gate_child(forkguard_slot *survivor, bool prepared, bool owed);
+
+/// Appends those that lost their patience to `count` holders of `size`; returns the new count, which may be above `size`.
+uint32_t gate_list_breaches(forkguard_holder *holders, uint32_t size, uint32_t count);
+
+/// After a fork that nobody was told of, the survivor may not be the thread that discovered it. A thread that runs with a stale serial is the survivor:
+/// it says so when it next comes to a slow path or forks. Until then what it holds counts as stale: a fork finds it torn.
+void gate_adopt(const forkguard_slot *slot);
+
+/// The gate says no longer that hooks are owed.
+void gate_hooks_done(void);
+
+/// Whether the thread with this serial vanished in a fork (R16).
+bool gate_serial_is_stale(uint64_t serial);
+
+/// The live slot of a serial, or NULL.
+forkguard_slot *gate_slot_of(uint64_t serial);
+
+/// What is known of the thread that a stale word belongs to: why it is torn, and its thread id or 0.
+uint32_t gate_mark_of(uint64_t serial, int32_t *thread_id);
+
+/// The one thread that waits for its turn to fork and on which the holder of `lock` depends, or NULL. For a forker in its hooks (R22).
+forkguard_slot *gate_waiter_behind(const forkguard_lock_t *lock);
+
+/// Visits every live slot.
+typedef bool (*gate_visit)(forkguard_slot *slot, void *context);
+void gate_each(gate_visit visit, void *context);
+
+/// Fills in who holds what, as far as it can be told.
+void gate_describe(const forkguard_slot *slot, uint32_t mark, forkguard_holder *holder);
+
+#endif

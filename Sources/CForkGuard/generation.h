@@ -1,0 +1,24 @@
+// Inside the library: what the generation room tells the others.
+
+#ifndef FORKGUARD_GENERATION_INTERNAL_H
+#define FORKGUARD_GENERATION_INTERNAL_H
+
+#include "forkguard/generation.h"
+
+/// Asks the kernel for the page and publishes the first generation. Once, at start.
+void generation_start(bool handlers);
+
+/// Whether children are handed a wiped page here.
+bool generation_has_page(void);
+
+/// If this process is a child that nobody told: discovers it, once. Returns when the C phases of the child are done, whichever thread did
+/// them. Any thread.
+void generation_discover(void);
+
+/// The child's C phase: a new generation. `owed`: child hooks are still to run, so the inline question stays slow until `generation_publish`.
+void generation_child(bool owed);
+
+/// Child hooks have run: the inline question may be answered by the page.
+void generation_publish(void);
+
+#endif

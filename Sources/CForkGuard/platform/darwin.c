@@ -1,0 +1,89 @@
+#if defined(__APPLE__)
+
+// Written with care, compiled by nobody yet: UNTESTED until someone runs it on a Mac.
+
+#include "platform.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <mach/mach.h>
+#include <mach/mach_vm.h>
+#include <mach/vm_inherit.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+// Apple's kernel calls under os_unfair_lock; the public os_sync_wait_on_address (macOS 14.4) stands on them.
+extern int __ulock_wait(uint32_t operation, void *address, uint64_t value, uint32_t microseconds);
+extern int __ulock_wake(uint32_t operation, void *address, uint64_t value);
+#define COMPARE_AND_WAIT 1
+#define WAKE_ALL 0x100
+
+bool platform_wait(const uint32_t *word, uint32_t expected, int64_t nanoseconds) {
+    int saved = errno;
+    uint32_t microseconds = 0; // for ever
+    if (nanoseconds >= 0) {
+        int64_t wanted = nanoseconds / 1000 + 1;
+        microseconds = wanted > UINT32_MAX ? UINT32_MAX : (uint32_t)wanted;
+    }
+    bool in_time = !(__ulock_wait(COMPARE_AND_WAIT, (void *)word, expected, microseconds) < 0 && errno == ETIMEDOUT);
+    errno = saved;
+    return in_time;
+}
+
+void platform_wake(const uint32_t *word, int count) {
+    int saved = errno;
+    __ulock_wake(COMPARE_AND_WAIT | (count > 1 ? WAKE_ALL : 0), (void *)word, 0);
+    errno = saved;
+}
+
+// No membarrier here: every thread fences for itself.
+bool platform_barrier_start(void) { return false; }
+bool platform_barrier(void) { return false; }
+
+bool platform_wipe_on_fork(void *page, size_t size) {
+    int saved = errno;
+    bool done = minherit(page, size, VM_INHERIT_ZERO) == 0; // minherit(2), macOS 10.12
+    errno = saved;
+    return done;
+}
+
+bool platform_shares_memory_with(int32_t pid) {
+    (void)pid;
+    return false;
+}
+
+uint64_t platform_nanoseconds(void) { return clock_gettime_nsec_np(CLOCK_UPTIME_RAW); }
+uint64_t platform_nanoseconds_coarse(void) { return clock_gettime_nsec_np(CLOCK_UPTIME_RAW_APPROX); }
+
+int32_t platform_thread_id(void) {
+    uint64_t id = 0;
+    pthread_threadid_np(NULL, &id);
+    return (int32_t)id;
+}
+
+void platform_thread_name(int32_t thread_id, char name[16]) {
+    (void)thread_id;
+    name[0] = 0;
+}
+
+bool platform_thread_sleeps(int32_t thread_id) {
+    (void)thread_id;
+    return true; // cannot be told: the patience alone decides
+}
+
+bool platform_read(void *to, const void *from, size_t size) {
+    mach_vm_size_t length = 0;
+    return mach_vm_read_overwrite(mach_task_self(), (mach_vm_address_t)from, size, (mach_vm_address_t)to, &length) == KERN_SUCCESS
+        && length == size;
+}
+
+void platform_pin(const void *address) {
+    Dl_info info;
+    if (dladdr(address, &info) && info.dli_fname) (void)dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+}
+
+#endif

@@ -1,0 +1,135 @@
+#if defined(__linux__)
+
+#include "platform.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+// Numbers from the kernel's own interface, for C libraries whose headers are older than the kernels that they run on.
+#define MADVISE_WIPEONFORK 18                             // linux/mman-common.h, 4.14
+#define MADVISE_IMPOSSIBLE 0x7fff
+#define MEMBARRIER_QUERY 0                                // linux/membarrier.h, 4.3
+#define MEMBARRIER_PRIVATE_EXPEDITED (1 << 3)             // 4.14
+#define MEMBARRIER_REGISTER_PRIVATE_EXPEDITED (1 << 4)
+#define KCMP_SAME_VM 1                                    // linux/kcmp.h, KCMP_VM, 3.5
+
+bool platform_wait(const uint32_t *word, uint32_t expected, int64_t nanoseconds) {
+    int saved = errno;
+    struct timespec time = {.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
+    long result = syscall(SYS_futex, word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, expected, nanoseconds < 0 ? NULL : &time, NULL, 0);
+    bool in_time = !(result < 0 && errno == ETIMEDOUT);
+    errno = saved;
+    return in_time;
+}
+
+void platform_wake(const uint32_t *word, int count) {
+    int saved = errno;
+    syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count, NULL, NULL, 0);
+    errno = saved;
+}
+
+bool platform_barrier_start(void) {
+    int saved = errno;
+    long commands = syscall(SYS_membarrier, MEMBARRIER_QUERY, 0, 0);
+    bool can = commands > 0 && (commands & MEMBARRIER_PRIVATE_EXPEDITED)
+        && syscall(SYS_membarrier, MEMBARRIER_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0
+        && syscall(SYS_membarrier, MEMBARRIER_PRIVATE_EXPEDITED, 0, 0) == 0;
+    errno = saved;
+    return can;
+}
+
+bool platform_barrier(void) {
+    int saved = errno;
+    bool done = syscall(SYS_membarrier, MEMBARRIER_PRIVATE_EXPEDITED, 0, 0) == 0
+        // A child inherits its parent's registration today; membarrier(2) does not promise it.
+        || (errno == EPERM && syscall(SYS_membarrier, MEMBARRIER_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0
+            && syscall(SYS_membarrier, MEMBARRIER_PRIVATE_EXPEDITED, 0, 0) == 0);
+    errno = saved;
+    return done;
+}
+
+bool platform_wipe_on_fork(void *page, size_t size) {
+    int saved = errno;
+    // Some emulators answer every madvise with success. One that takes an advice that does not exist is not to be believed.
+    bool done = madvise(page, size, MADVISE_IMPOSSIBLE) != 0 && madvise(page, size, MADVISE_WIPEONFORK) == 0;
+    errno = saved;
+    return done;
+}
+
+bool platform_shares_memory_with(int32_t pid) {
+    int saved = errno;
+    bool same = syscall(SYS_kcmp, getpid(), pid, KCMP_SAME_VM, 0, 0) == 0;
+    errno = saved;
+    return same;
+}
+
+static uint64_t now(clockid_t clock) {
+    struct timespec time;
+    clock_gettime(clock, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+uint64_t platform_nanoseconds(void) { return now(CLOCK_MONOTONIC); }
+uint64_t platform_nanoseconds_coarse(void) { return now(CLOCK_MONOTONIC_COARSE); }
+
+int32_t platform_thread_id(void) { return (int32_t)syscall(SYS_gettid); }
+
+static ssize_t read_task_file(int32_t thread_id, const char *file, char *text, size_t size) {
+    int saved = errno;
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%d/%s", (int)thread_id, file);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = -1;
+    if (descriptor >= 0) {
+        length = read(descriptor, text, size - 1);
+        close(descriptor);
+    }
+    text[length > 0 ? length : 0] = 0;
+    errno = saved;
+    return length;
+}
+
+void platform_thread_name(int32_t thread_id, char name[16]) {
+    read_task_file(thread_id, "comm", name, 16);
+    name[strcspn(name, "\n")] = 0;
+}
+
+bool platform_thread_sleeps(int32_t thread_id) {
+    // proc_pid_stat(5): "pid (comm) state ..."; comm may itself contain parentheses, so the last one counts.
+    char text[256];
+    if (read_task_file(thread_id, "stat", text, sizeof text) <= 0) return false;
+    const char *end = strrchr(text, ')');
+    return end && end[1] == ' ' && end[2] == 'S';
+}
+
+bool platform_read(void *to, const void *from, size_t size) {
+    int saved = errno;
+    struct iovec local = {to, size}, remote = {(void *)from, size};
+    bool done = process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == (ssize_t)size;
+    errno = saved;
+    return done;
+}
+
+void platform_pin(const void *address) {
+    Dl_info info;
+    if (dladdr(address, &info) && info.dli_fname && *info.dli_fname) {
+        // The reference is never given back: that is the point. An executable, or a library that cannot be found again by its name,
+        // gives NULL; the first cannot be unloaded.
+        void *handle = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+        (void)handle;
+        dlerror();
+    }
+}
+
+#endif

@@ -1,0 +1,45 @@
+// What differs per operating system. One file each: linux.c, darwin.c. None of these changes errno.
+
+#ifndef FORKGUARD_PLATFORM_H
+#define FORKGUARD_PLATFORM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PLATFORM_FOREVER (-1)
+
+/// Sleeps while `*word` is `expected`, at most `nanoseconds`. May return early; callers look again. False when the time was over.
+bool platform_wait(const uint32_t *word, uint32_t expected, int64_t nanoseconds);
+/// Wakes up to `count` threads that sleep on `word`. Memory that is no longer mapped does no harm.
+void platform_wake(const uint32_t *word, int count);
+
+/// Whether `platform_barrier` can be had. Called once, at start.
+bool platform_barrier_start(void);
+/// Every thread of the process that is running executes a full memory barrier before this returns. False where it was refused.
+bool platform_barrier(void);
+
+/// Asks the kernel to hand children a page of zeros. False where it can't, or only pretends to.
+bool platform_wipe_on_fork(void *page, size_t size);
+
+/// Whether `pid` uses the same memory as the caller: a vfork or CLONE_VM child with its maker. False when it cannot be told.
+bool platform_shares_memory_with(int32_t pid);
+
+uint64_t platform_nanoseconds(void);        // monotonic
+uint64_t platform_nanoseconds_coarse(void); // the same clock, cheaper, some milliseconds behind
+int32_t platform_thread_id(void);
+
+/// The thread's name, or "" when it has none or is not of this process.
+void platform_thread_name(int32_t thread_id, char name[16]);
+
+/// Whether the thread is seen asleep in the kernel, as one is that waits for a lock. False when it runs, or cannot be told.
+bool platform_thread_sleeps(int32_t thread_id);
+
+/// Copies memory that may have been unmapped meanwhile. False where there is nothing.
+bool platform_read(void *to, const void *from, size_t size);
+
+/// Keeps the library that contains `address` loaded for good. dlclose would leave our handlers behind, and the next fork would jump
+/// into unmapped memory.
+void platform_pin(const void *address);
+
+#endif

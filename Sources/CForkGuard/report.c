@@ -1,0 +1,227 @@
+// What the last fork did: kept in a struct of fixed size, printed with write(2).
+//
+// The forker fills `report_current` while it has its turn. Readers copy `last`, which is written under a sequence count: odd
+// while it changes. A child resets the count, since its writer may be gone.
+
+#include "report.h"
+
+#include "platform/platform.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+forkguard_report report_current;
+
+static struct {
+    uint32_t sequence; // 0: there is no report
+    forkguard_report report;
+    bool wanted; // FORKGUARD_REPORT=1
+} last;
+
+void text_add(text_buffer *buffer, const char *string) {
+    while (*string && buffer->length + 1 < buffer->size) buffer->text[buffer->length++] = *string++;
+    if (buffer->size) buffer->text[buffer->length] = 0;
+}
+
+void text_add_number(text_buffer *buffer, uint64_t number) {
+    char digits[21];
+    char *digit = digits + sizeof digits - 1;
+    *digit = 0;
+    do *--digit = (char)('0' + number % 10);
+    while (number /= 10);
+    text_add(buffer, digit);
+}
+
+void text_add_signed(text_buffer *buffer, int64_t number) {
+    if (number < 0) text_add(buffer, "-");
+    text_add_number(buffer, number < 0 ? -(uint64_t)number : (uint64_t)number);
+}
+
+void text_add_duration(text_buffer *buffer, uint64_t nanoseconds) {
+    uint64_t microseconds = nanoseconds / 1000;
+    if (microseconds < 10000) {
+        text_add_number(buffer, microseconds);
+        text_add(buffer, " us");
+    } else {
+        text_add_number(buffer, microseconds / 1000);
+        text_add(buffer, " ms");
+    }
+}
+
+void text_copy(char *field, size_t size, const char *string) {
+    text_buffer buffer = {field, size, 0};
+    field[0] = 0;
+    if (string) text_add(&buffer, string);
+}
+
+void text_write_error(const text_buffer *buffer) {
+    int saved = errno;
+    size_t written = 0;
+    while (written < buffer->length) {
+        ssize_t now = write(STDERR_FILENO, buffer->text + written, buffer->length - written);
+        if (now < 0 && errno == EINTR) continue;
+        if (now <= 0) break; // standard error is closed or full: there is nobody to tell
+        written += (size_t)now;
+    }
+    errno = saved;
+}
+
+void report_say(const char *const *parts) {
+    char text[512];
+    text_buffer buffer = {text, sizeof text, 0};
+    text_add(&buffer, "ForkGuard: ");
+    for (; *parts; parts++) text_add(&buffer, *parts);
+    text_add(&buffer, "\n");
+    text_write_error(&buffer);
+}
+
+void report_start(void) {
+    const char *value = getenv("FORKGUARD_REPORT");
+    if (!value || !*value || strcmp(value, "0") == 0) return;
+    if (strcmp(value, "1") == 0) {
+        last.wanted = true;
+    } else {
+        report_say((const char *const[]){"FORKGUARD_REPORT is '", value, "', which is neither 0 nor 1; no reports are printed", NULL});
+    }
+}
+
+void report_publish(bool print) {
+    uint32_t sequence = __atomic_load_n(&last.sequence, __ATOMIC_RELAXED);
+    __atomic_store_n(&last.sequence, sequence + 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    last.report = report_current;
+    __atomic_store_n(&last.sequence, sequence + 2, __ATOMIC_RELEASE);
+    if (print && last.wanted) {
+        char text[4096];
+        text_buffer buffer = {text, sizeof text, 0};
+        buffer.length = forkguard_report_format(&report_current, text, sizeof text);
+        text_write_error(&buffer);
+    }
+}
+
+int forkguard_last_report(forkguard_report *report) {
+    for (;;) {
+        uint32_t sequence = __atomic_load_n(&last.sequence, __ATOMIC_ACQUIRE);
+        if (sequence == 0) return ENOENT;
+        if (sequence % 2 == 0) {
+            *report = last.report;
+            __atomic_thread_fence(__ATOMIC_ACQUIRE);
+            if (__atomic_load_n(&last.sequence, __ATOMIC_RELAXED) == sequence) return 0;
+        }
+        // The writer copies some two kilobytes; a sleep of a tenth of a millisecond lets it run if it was descheduled.
+        uint32_t never = 0;
+        platform_wait(&never, 0, 100000);
+    }
+}
+
+void report_hook(const char *name, const char *phase, int32_t code, uint64_t nanoseconds) {
+    uint32_t index = report_current.hook_failures_count++;
+    if (index >= FORKGUARD_REPORT_ENTRIES) return;
+    forkguard_hook_failure *failure = &report_current.hook_failures[index];
+    text_copy(failure->name, sizeof failure->name, name);
+    text_copy(failure->phase, sizeof failure->phase, phase);
+    failure->code = code;
+    failure->milliseconds = (uint32_t)(nanoseconds / 1000000);
+}
+
+void report_child(void) {
+    if (last.sequence % 2) last.sequence++; // copied in the middle of a write by a fork that was not prepared
+}
+
+static const char *mark_text(uint32_t mark) {
+    switch (mark) {
+    case FORKGUARD_MARK_TURN: return "it waited for its own turn to fork";
+    case FORKGUARD_MARK_CHAIN: return "it was blocked on the forking thread, or on one that waited to fork";
+    case FORKGUARD_MARK_LATE: return "it was still inside at the deadline";
+    case FORKGUARD_MARK_BREACH: return "it was let in because fork() itself seemed to wait for it";
+    case FORKGUARD_MARK_BYPASS: return "the fork was not prepared";
+    case FORKGUARD_MARK_ENDED: return "it had ended without unlocking";
+    default: return "";
+    }
+}
+
+static void add_holder(text_buffer *buffer, const forkguard_holder *holder) {
+    text_add(buffer, "thread ");
+    text_add_signed(buffer, holder->thread_id);
+    if (*holder->thread_name) {
+        text_add(buffer, " (");
+        text_add(buffer, holder->thread_name);
+        text_add(buffer, ")");
+    }
+    if (*holder->lock_name || *holder->lock_place) {
+        text_add(buffer, " in '");
+        text_add(buffer, *holder->lock_name ? holder->lock_name : "a lock without a name");
+        text_add(buffer, "'");
+    }
+    if (*holder->lock_place) {
+        text_add(buffer, " made at ");
+        text_add(buffer, holder->lock_place);
+    }
+}
+
+size_t forkguard_report_format(const forkguard_report *report, char *text, size_t size) {
+    text_buffer buffer = {text, size, 0};
+    if (size) text[0] = 0;
+    text_add(&buffer, "ForkGuard: fork ");
+    text_add_number(&buffer, report->ordinal);
+    text_add(&buffer, report->side == FORKGUARD_CHILD ? ", in the child: " : ", in the parent: ");
+    if (report->error) {
+        text_add(&buffer, "no child was made, errno ");
+        text_add_signed(&buffer, report->error);
+        text_add(&buffer, "; ");
+    } else if (report->side == FORKGUARD_PARENT && report->other_pid) {
+        text_add(&buffer, "child is process ");
+        text_add_signed(&buffer, report->other_pid);
+        text_add(&buffer, "; ");
+    }
+    text_add(&buffer, "generation ");
+    text_add_number(&buffer, report->generation);
+    text_add(&buffer, report->seen == FORKGUARD_SEEN_LATE ? ", discovered late (the fork ran no handlers)"
+                    : report->seen == FORKGUARD_SEEN_NESTED ? ", a raw fork inside a hook, not prepared" : "");
+    text_add(&buffer, "\n  waited for its turn ");
+    text_add_duration(&buffer, report->turn_nanoseconds);
+    text_add(&buffer, ", prepare hooks ");
+    text_add_duration(&buffer, report->prepare_nanoseconds);
+    text_add(&buffer, ", gate ");
+    text_add_duration(&buffer, report->gate_nanoseconds);
+    text_add(&buffer, ", copy ");
+    text_add_duration(&buffer, report->copy_nanoseconds);
+    text_add(&buffer, ", hooks after it ");
+    text_add_duration(&buffer, report->after_nanoseconds);
+    text_add(&buffer, "\n  other threads ");
+    text_add_number(&buffer, report->prepared_threads);
+    text_add(&buffer, ", windows ");
+    text_add_number(&buffer, report->windows);
+    text_add(&buffer, ", torn ");
+    text_add_number(&buffer, report->torn_holders_count);
+    text_add(&buffer, report->timed_out ? ", the deadline was reached" : "");
+    text_add(&buffer, report->no_turn ? ", another fork's hooks did not end by the deadline" : "");
+    text_add(&buffer, "\n");
+    if (report->blocker.thread_id) {
+        text_add(&buffer, "  held up by ");
+        add_holder(&buffer, &report->blocker);
+        text_add(&buffer, "\n");
+    }
+    for (uint32_t i = 0; i < report->torn_holders_count && i < FORKGUARD_REPORT_ENTRIES; i++) {
+        text_add(&buffer, "  torn: ");
+        add_holder(&buffer, &report->torn_holders[i]);
+        text_add(&buffer, ": ");
+        text_add(&buffer, mark_text(report->torn_holders[i].mark));
+        text_add(&buffer, "\n");
+    }
+    for (uint32_t i = 0; i < report->hook_failures_count && i < FORKGUARD_REPORT_ENTRIES; i++) {
+        const forkguard_hook_failure *failure = &report->hook_failures[i];
+        text_add(&buffer, "  hook '");
+        text_add(&buffer, failure->name);
+        text_add(&buffer, "' failed in ");
+        text_add(&buffer, failure->phase);
+        text_add(&buffer, ": ");
+        text_add_signed(&buffer, failure->code);
+        text_add(&buffer, " after ");
+        text_add_number(&buffer, failure->milliseconds);
+        text_add(&buffer, " ms\n");
+    }
+    return buffer.length;
+}

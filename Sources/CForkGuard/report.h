@@ -1,0 +1,42 @@
+// Inside the library: keeping and printing the report.
+
+#ifndef FORKGUARD_REPORT_INTERNAL_H
+#define FORKGUARD_REPORT_INTERNAL_H
+
+#include "forkguard/report.h"
+
+/// Text in a buffer of fixed size, cut at its end. No allocation, no lock, no locale.
+typedef struct text_buffer {
+    char *text;
+    size_t size, length;
+} text_buffer;
+
+void text_add(text_buffer *buffer, const char *string);
+void text_add_number(text_buffer *buffer, uint64_t number);
+void text_add_signed(text_buffer *buffer, int64_t number);
+/// Microseconds with the unit that fits: "12 us", "3.4 ms".
+void text_add_duration(text_buffer *buffer, uint64_t nanoseconds);
+/// Copies a string into a field, cut at its end; NULL is "".
+void text_copy(char *field, size_t size, const char *string);
+/// Writes all of it to standard error with write(2).
+void text_write_error(const text_buffer *buffer);
+
+/// One line to standard error: "ForkGuard: " and the parts, up to a NULL.
+void report_say(const char *const *parts);
+
+/// Whether the environment asks for a report of every fork. Once, at start.
+void report_start(void);
+
+/// The report that the forking thread writes. It has its turn, so nobody else does.
+extern forkguard_report report_current;
+
+/// Makes `report_current` the last report, and prints it if that was asked for and `print`.
+void report_publish(bool print);
+
+/// Records a hook that failed or was slow.
+void report_hook(const char *name, const char *phase, int32_t code, uint64_t nanoseconds);
+
+/// The child's C phase: no other thread is publishing.
+void report_child(void);
+
+#endif

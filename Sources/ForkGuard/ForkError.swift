@@ -1,0 +1,85 @@
+internal import CForkGuard
+
+#if canImport(Glibc)
+    internal import Glibc
+#elseif canImport(Musl)
+    internal import Musl
+#elseif canImport(Darwin)
+    internal import Darwin
+#endif
+
+/// Why ForkGuard refused.
+public enum ForkError: Error, Equatable, Sendable {
+    /// This belongs to another process: the parent, most likely. What it is, and of which generation.
+    case staleGeneration(String, generation: UInt64)
+    /// The named lock's data was left half changed by a thread that did not survive the fork.
+    case tornByFork(String)
+    /// The deadline passed while waiting for this.
+    case timedOut(waitingFor: String)
+    /// The calling thread holds these registered locks; see ``ForkOptions/onCallingThread``.
+    case holdingLocks([String])
+    /// Called inside the hook of this name.
+    case insideHook(String)
+    /// A thread that is blocked for as long as this one waits is inside these locks: the child would find them torn.
+    case wouldTear([String])
+    /// fork(2) failed.
+    case forkFailed(errno: Int32)
+    /// What this is about has ended.
+    case closed(String)
+    /// A system call failed.
+    case system(call: String, errno: Int32)
+}
+
+extension ForkError {
+    /// From what forkguard_fork set errno to; must be called on the thread that forked.
+    init(forkErrno error: Int32) {
+        switch error {
+        case EBUSY:
+            self = .holdingLocks(ForkError.heldLockNames())
+        case EDEADLK:
+            self = .insideHook(forkguard_current_hook().map { String(cString: $0) } ?? "a hook")
+        case ETIMEDOUT:
+            let report = ForkGuard.lastReport
+            let late = report?.tornHolders.first ?? report?.heldUpBy
+            self = .timedOut(waitingFor: late.map(\.description) ?? "another fork's hooks")
+        case EPERM:
+            self = .wouldTear(ForkGuard.lastReport?.tornHolders.map { $0.lockName.isEmpty ? $0.description : $0.lockName } ?? [])
+        default:
+            self = .forkFailed(errno: error)
+        }
+    }
+
+    private static func heldLockNames() -> [String] {
+        withUnsafeTemporaryAllocation(of: UnsafePointer<CChar>?.self, capacity: Int(FORKGUARD_LOCKS_REMEMBERED)) { names in
+            names.initialize(repeating: nil)
+            let held = forkguard_held_lock_names(names.baseAddress!, names.count)
+            return names.prefix(min(held, names.count)).compactMap { $0.map { String(cString: $0) } }
+        }
+    }
+}
+
+extension ForkError: CustomStringConvertible {
+    /// What was wrong, and what to do.
+    public var description: String {
+        switch self {
+        case .staleGeneration(let what, let generation):
+            "\(what) belongs to generation \(generation), and this process is a fork with another one: make a new one here"
+        case .tornByFork(let name):
+            "'\(name)' is torn: a thread that was inside did not survive the fork"
+        case .timedOut(let what):
+            "the deadline passed while waiting for \(what)"
+        case .holdingLocks(let names):
+            "this thread holds registered locks (\(names.joined(separator: ", "))): unlock them first, or fork with .onCallingThread"
+        case .insideHook(let name):
+            "fork was called inside the hook '\(name)': a hook cannot fork"
+        case .wouldTear(let names):
+            "a thread that is blocked until this fork is over is inside \(names.joined(separator: ", ")): unlock what it waits for first"
+        case .forkFailed(let error):
+            "fork failed: \(String(cString: strerror(error)))"
+        case .closed(let what):
+            "\(what) has ended"
+        case .system(let call, let error):
+            "\(call) failed: \(String(cString: strerror(error)))"
+        }
+    }
+}

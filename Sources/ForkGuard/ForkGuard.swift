@@ -1,0 +1,188 @@
+#if canImport(Glibc)
+    internal import Glibc
+#elseif canImport(Musl)
+    internal import Musl
+#elseif canImport(Darwin)
+    internal import Darwin
+#endif
+public import CForkGuard
+
+/// A multi-threaded process survives `fork(2)`, whoever calls it.
+///
+/// Link the library and protect shared state with ``ForkMutex``: at a fork no other thread is inside any critical section, and the
+/// child finds every mutex free. Conform what holds connections, threads or descriptors to ``ForkSafe`` and register it: the child drops what it
+/// inherited before `fork()` returns there.
+public enum ForkGuard {
+    /// Which process this is: never 0, one more in a child than in its parent, and different from every generation that a child can find in
+    /// inherited memory, also after a fork that went around libc. One load and one compare.
+    ///
+    /// Any thread, any side of a fork, also in hooks.
+    @inlinable
+    public static var generation: UInt64 { forkguard_generation() }
+
+    /// Whether `generation` is this process's. One load and one compare when it is.
+    @inlinable
+    public static func isCurrent(_ generation: UInt64) -> Bool { forkguard_is_current(generation) }
+
+    /// The exit status of a child whose body threw an error (`EX_SOFTWARE` of sysexits(3)).
+    public static let bodyThrewStatus: Int32 = 70
+
+    /// The exit status of a child that could make no thread for its body (`EX_OSERR`).
+    public static let noThreadStatus: Int32 = 71
+
+    /// Forks a child that runs `body` and ends with its result as exit status.
+    ///
+    /// Unlike a raw `fork()`, it refuses, without forking, where the child would find a torn lock. Standard output and standard error are flushed
+    /// before; what other threads print meanwhile is dropped in the child; the child's own is flushed when the body ends. The child ends with
+    /// `_exit`: no `atexit` handler of the parent's runs there.
+    ///
+    /// `body` runs on a new thread of the child, because the Swift runtime caches thread ids and the forking thread keeps the parent's: the first
+    /// contended `Synchronization.Mutex` there traps. With ``ForkOptions/onCallingThread`` it runs on the forking thread itself. An error that it throws is
+    /// printed to standard error, and the child ends with ``bodyThrewStatus``.
+    ///
+    /// Any thread, in a child too; not in hooks or signal handlers.
+    ///
+    /// - Throws: ``ForkError/holdingLocks(_:)``, ``ForkError/insideHook(_:)``, ``ForkError/timedOut(waitingFor:)``,
+    ///   ``ForkError/wouldTear(_:)``, ``ForkError/forkFailed(errno:)``.
+    public static func fork(
+        options: ForkOptions = [], _ body: @escaping @Sendable () throws -> Int32
+    ) throws(ForkError) -> ChildProcess {
+        let onCallingThread = options.contains(.onCallingThread)
+        let child = forkguard_fork(onCallingThread ? UInt32(FORKGUARD_FORK_HOLDING_LOCKS.rawValue) : 0)
+        let error = errno
+        if child == 0 { runChild(body, onCallingThread: onCallingThread) }
+        if child < 0 { throw ForkError(forkErrno: error) }
+        return ChildProcess(pid: child)
+    }
+
+    /// Registers a resource, weakly: the registration lives as long as the resource, not as long as the returned value.
+    ///
+    /// - Parameters:
+    ///   - resource: is told about forks from the next one on.
+    ///   - name: names it in reports; its type's name if left out.
+    ///   - discard: when the child calls `discardAfterFork()`.
+    @discardableResult
+    public static func register(
+        _ resource: some ForkSafe, name: String? = nil, discard: ForkDiscard = .beforeForkReturns
+    ) -> ForkRegistration {
+        WeakResource(resource).register(name: name ?? "\(type(of: resource))", discard: discard)
+    }
+
+    /// Registers closures for the three phases of a fork, by their pthread_atfork(3) names: `prepare` runs newest first, `parent` (also when the
+    /// fork failed) and `child` oldest first, on the forking thread. A closure that throws stops nobody; the report names it.
+    ///
+    /// The closures are kept until ``ForkRegistration/cancel()``.
+    @discardableResult
+    public static func onFork(
+        name: String? = nil,
+        prepare: (@Sendable () throws -> Void)? = nil,
+        parent: (@Sendable () throws -> Void)? = nil,
+        child: (@Sendable () throws -> Void)? = nil,
+        file: StaticString = #fileID, line: UInt = #line
+    ) -> ForkRegistration {
+        HookClosures(prepare: prepare, parent: parent, child: child).register(name: name ?? "\(file):\(line)")
+    }
+
+    /// Runs `body` while no fork can happen: a fork waits for it, at most until the deadline. For what must not be half done in a child and takes no
+    /// ``ForkMutex``: `getaddrinfo`, `setlocale`, a C library with locks of its own.
+    ///
+    /// Any thread, any side of a fork. `body` must not fork.
+    @inlinable
+    public static func withForkPrevented<Result: ~Copyable, Failure: Error>(
+        _ body: () throws(Failure) -> Result, name: StaticString = "withForkPrevented", file: StaticString = #fileID, line: UInt32 = #line
+    ) throws(Failure) -> Result {
+        // A lock of its own that nobody else ever wants: what remains of it is the gated section, and its name in reports.
+        let lock = UnsafeMutablePointer<forkguard_lock_t>.allocate(capacity: 1)
+        forkguard_lock_init(lock, name.cString, file.cString, line)
+        _ = forkguard_lock(lock)
+        defer {
+            forkguard_unlock(lock)
+            lock.deallocate()
+        }
+        return try body()
+    }
+
+    /// Runs `body` now, with forks held off: touch lazy globals in it, so that no thread can vanish in the middle of initialising one. A child would
+    /// wait for that thread for ever.
+    public static func preload(_ body: () -> Void) { withForkPrevented(body, name: "preload") }
+
+    /// What the last fork did that this process was parent or child of; `nil` before the first.
+    public static var lastReport: ForkReport? {
+        var raw = forkguard_report()
+        return forkguard_last_report(&raw) == 0 ? ForkReport(raw) : nil
+    }
+
+    /// How long preparing a fork may take. The environment's `FORKGUARD_DEADLINE_MS` sets it at start. Values outside 1 millisecond to one hour
+    /// are refused: a precondition names them.
+    public static var deadline: Duration {
+        get { .milliseconds(Int64(forkguard_deadline_ms())) }
+        set {
+            let milliseconds = newValue.components.seconds * 1000 + newValue.components.attoseconds / 1_000_000_000_000_000
+            precondition(
+                UInt32(exactly: milliseconds).map { forkguard_set_deadline_ms($0) == 0 } ?? false,
+                "ForkGuard.deadline was set to \(newValue); it must be from 1 millisecond to 1 hour"
+            )
+        }
+    }
+
+    private static func runChild(_ body: @escaping @Sendable () throws -> Int32, onCallingThread: Bool) -> Never {
+        if onCallingThread { forkguard_child_exit(status(of: body)) }
+        let failure = runOnNewThread { forkguard_child_exit(status(of: body)) }
+        printError("ForkGuard: the child could make no thread for its body: \(String(cString: strerror(failure)))\n")
+        forkguard_child_exit(noThreadStatus)
+    }
+
+    private static func status(of body: () throws -> Int32) -> Int32 {
+        do {
+            return try body()
+        } catch {
+            printError("ForkGuard: the body of the child threw \(error)\n")
+            return bodyThrewStatus
+        }
+    }
+
+    private static func printError(_ message: String) {
+        var message = message
+        message.withUTF8 { bytes in _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count) }
+    }
+
+    /// Waits for the thread. Returns the error of pthread_create(3).
+    private static func runOnNewThread(_ body: @escaping @Sendable () -> Void) -> Int32 {
+        let box = Unmanaged.passRetained(ThreadBody(body))
+        #if canImport(Darwin)
+            var thread: pthread_t?
+        #else
+            var thread = pthread_t()
+        #endif
+        let failure = pthread_create(&thread, nil, runThreadBody, box.toOpaque())
+        #if canImport(Darwin)
+            if failure == 0, let thread { pthread_join(thread, nil) }
+        #else
+            if failure == 0 { pthread_join(thread, nil) }
+        #endif
+        return failure
+    }
+}
+
+private final class ThreadBody: Sendable {
+    let body: @Sendable () -> Void
+    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+}
+
+#if canImport(Darwin)
+    private func runThreadBody(_ box: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer? {
+        Unmanaged<ThreadBody>.fromOpaque(box).takeRetainedValue().body()
+        return nil
+    }
+#else
+    private func runThreadBody(_ box: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+        Unmanaged<ThreadBody>.fromOpaque(box!).takeRetainedValue().body()
+        return nil
+    }
+#endif
+
+extension StaticString {
+    /// The address of the literal, which lives as long as the program.
+    @inlinable
+    var cString: UnsafePointer<CChar> { UnsafeRawPointer(utf8Start).assumingMemoryBound(to: CChar.self) }
+}

@@ -1,0 +1,67 @@
+#include "probe.h"
+
+#include <sys/wait.h>
+
+static const struct {
+    const char *name;
+    scenario run;
+} scenarios[] = {
+    {"start", scenario_start},
+    {"methods", scenario_methods},
+    {"discovery-race", scenario_discovery_race},
+    {"shared-memory", scenario_shared_memory},
+    {"fork-fails", scenario_fork_fails},
+    {"quiet", scenario_quiet},
+    {"child-phases", scenario_child_phases},
+    {"exit", scenario_exit},
+    {"sandbox", scenario_sandbox},
+    {"survivor", scenario_survivor},
+    {"chain", scenario_chain},
+    {"two-forkers", scenario_two_forkers},
+    {"hook-fork", scenario_hook_fork},
+    {"many-forks", scenario_many_forks},
+    {"no-memory", scenario_no_memory},
+    {"lock-twice", scenario_lock_twice},
+    {"unlock-free", scenario_unlock_free},
+    {"unlock-other", scenario_unlock_other},
+    {"torn", scenario_torn},
+    {"survivor-unlock", scenario_survivor_unlock},
+};
+
+int wait_for(pid_t child) {
+    int status;
+    while (waitpid(child, &status, 0) < 0) CHECK(errno == EINTR);
+    return status;
+}
+
+void check_child(pid_t child) {
+    CHECK(child > 0);
+    int status = wait_for(child);
+    if (status != 0) {
+        dprintf(2, "child ended with status 0x%x\n", status);
+        _exit(1);
+    }
+}
+
+// forkguard-probe [--deny CALL=ERRNO]... SCENARIO: the calls are refused before the library starts, by an exec under the filter.
+int main(int count, char **arguments) {
+    alarm(60);
+    bool denied = false;
+    int at = 1;
+    for (; at + 1 < count && strcmp(arguments[at], "--deny") == 0; at += 2) {
+        char call[32];
+        int error;
+        CHECK(sscanf(arguments[at + 1], "%31[a-z0-9_]=%d", call, &error) == 2);
+        deny(call, error);
+        denied = true;
+    }
+    if (denied) {
+        char *again[] = {arguments[0], arguments[at], NULL};
+        execv("/proc/self/exe", again);
+        CHECK(!"exec");
+    }
+    for (unsigned i = 0; at < count && i < sizeof scenarios / sizeof *scenarios; i++)
+        if (strcmp(arguments[at], scenarios[i].name) == 0) return scenarios[i].run();
+    dprintf(2, "usage: forkguard-probe [--deny CALL=ERRNO]... SCENARIO\n");
+    return 64;
+}

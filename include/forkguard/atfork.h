@@ -1,0 +1,41 @@
+// Forking, and the order of the phases.
+
+#ifndef FORKGUARD_ATFORK_H
+#define FORKGUARD_ATFORK_H
+
+#include "base.h"
+#include "report.h"
+
+FORKGUARD_BEGIN
+
+/// Starts the library: registers its pthread_atfork handlers, finds out how this kernel tells a child from its parent, reads the
+/// environment. Runs by itself before main where something refers to the library, and at the first use; calling it again does nothing.
+/// What was refused is written to standard error once, and the library goes on without. It starts no thread, opens no descriptor that
+/// stays, and installs no signal handler.
+void forkguard_start(void);
+
+enum forkguard_fork_flags {
+    /// Go on although the calling thread holds registered locks: they stay its own on both sides.
+    FORKGUARD_FORK_HOLDING_LOCKS = 1,
+    /// Do not flush standard I/O before the fork.
+    FORKGUARD_FORK_NO_FLUSH = 2,
+};
+
+/// fork(2), but able to refuse: where a raw fork would have to go on with torn locks, this forks not and returns -1 with errno:
+///
+///     EBUSY      the calling thread holds registered locks (see FORKGUARD_FORK_HOLDING_LOCKS)
+///     EDEADLK    called inside a hook
+///     ETIMEDOUT  somebody was inside a section, or in another fork's hooks, until the deadline
+///     EPERM      a thread that is blocked for as long as this one waits holds a lock: the child would find it torn
+///     EAGAIN, ENOMEM, ENOSYS  fork(2) itself failed
+///
+/// forkguard_last_report says who. Any thread; in a child too. Not in signal handlers.
+pid_t forkguard_fork(uint32_t flags);
+
+/// Writes the names of registered locks that the calling thread holds into `names`, `count` at most, and returns how many it holds.
+/// A lock without a name is given as its place. Best effort: the last eight by depth are remembered.
+size_t forkguard_held_lock_names(const char *FORKGUARD_NULLABLE *FORKGUARD_NONNULL names, size_t count);
+
+FORKGUARD_END
+
+#endif

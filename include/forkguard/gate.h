@@ -1,0 +1,85 @@
+// The gate: no thread is inside a gated section while a fork copies the process.
+//
+// The protocol, and why it is sound, is written in Sources/CForkGuard/gate.c; its rules are numbered in Model/rules.md.
+// Here is the half that must be inline: how a thread counts itself in and out.
+
+#ifndef FORKGUARD_GATE_H
+#define FORKGUARD_GATE_H
+
+#include "base.h"
+#include "generation.h"
+
+FORKGUARD_BEGIN
+
+struct forkguard_lock;
+
+/// What the gate's word may hold. Only OPEN lets the fast path through, so everything else (a fork that is being prepared, a child
+/// that does not know yet that it is one, a kernel without membarrier) is one compare.
+enum forkguard_gate {
+    FORKGUARD_GATE_UNKNOWN = 0, // wiped: a child whose handlers did not run, or a library that is not started
+    FORKGUARD_GATE_OPEN = 1,
+    FORKGUARD_GATE_FENCED = 2, // open, but there is no membarrier: every thread fences for itself
+    FORKGUARD_GATE_CLOSED = 3,
+    FORKGUARD_GATE_OWED = 4, // open, and child hooks are to be run by the first thread that is inside no section
+};
+
+#define FORKGUARD_LOCKS_REMEMBERED 8
+
+/// What the gate knows about a thread. Slots live in memory that is never freed; thread-local storage only points to them,
+/// because a new thread of a child gets the addresses of a vanished thread's thread-local storage.
+typedef struct forkguard_slot {
+    // Written by the thread at every lock.
+    uint64_t serial; // of the thread; never reused, kept over a fork; 0: the slot is free
+    uint64_t word;   // what this thread writes into the word of a lock that it takes
+    uint32_t held;   // how many gated sections the thread is in
+    int32_t thread_id; // the kernel's, for reports
+    // What the thread took last, by depth: a hint for reports, checked against the lock's word before it is believed.
+    struct forkguard_lock *FORKGUARD_NULLABLE locks[FORKGUARD_LOCKS_REMEMBERED];
+
+    // Written when it sleeps or forks.
+    struct forkguard_lock *FORKGUARD_NULLABLE blocked_on; // its note
+    uint32_t sequence;       // grows whenever the note is written or cleared
+    uint32_t pinned;         // 1 while somebody reads the note or its owner clears it
+    uint32_t waits_for_turn; // it waits for its turn to fork, or has lent it
+    uint32_t mark;           // enum forkguard_mark: why what it held at a fork is torn
+    uint64_t ticket;         // order among those that wait for their turn
+    struct forkguard_slot *FORKGUARD_NULLABLE lender; // whose turn this thread borrowed
+    uint32_t fork_state;     // how this thread's own fork goes (atfork.c)
+    uint32_t nested_forks;   // raw forks under way that were called inside a hook
+
+    // The forker's, while it walks over who is blocked on whom.
+    uint32_t walk_sequence;
+    uint32_t walk_stuck;
+} __attribute__((aligned(64))) forkguard_slot;
+
+// initial-exec: one load from the thread pointer also in a shared library. glibc keeps room for such variables of libraries that are
+// opened late ("static TLS surplus", 1,664 bytes); musl keeps none and would refuse to load the library.
+#if defined(__GLIBC__)
+#define FORKGUARD_TLS_MODEL __attribute__((tls_model("initial-exec")))
+#else
+#define FORKGUARD_TLS_MODEL
+#endif
+
+extern FORKGUARD_THREAD_LOCAL forkguard_slot *FORKGUARD_NULLABLE forkguard_thread_slot FORKGUARD_TLS_MODEL;
+
+/// After counting out while the gate is not OPEN. (R8)
+void forkguard_gate_left(forkguard_slot *FORKGUARD_NONNULL slot);
+
+/// How many gated sections the calling thread is in: locks that it holds, and `forkguard_prevent_fork`.
+FORKGUARD_INLINE uint32_t forkguard_sections_held(void) {
+    forkguard_slot *slot = forkguard_thread_slot;
+    return slot ? slot->held : 0;
+}
+
+/// The default time that preparing a fork may take; the environment's FORKGUARD_DEADLINE_MS changes it (1 to 3,600,000).
+#define FORKGUARD_DEFAULT_DEADLINE_MS 5000
+
+/// The deadline in force, in milliseconds. Any thread.
+uint32_t forkguard_deadline_ms(void);
+
+/// Sets the deadline for later forks. 0, or EINVAL when `milliseconds` is not within 1 and 3,600,000. Any thread.
+int forkguard_set_deadline_ms(uint32_t milliseconds);
+
+FORKGUARD_END
+
+#endif

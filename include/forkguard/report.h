@@ -1,0 +1,80 @@
+// What the last fork did, in a struct of fixed size that parent and child can read.
+
+#ifndef FORKGUARD_REPORT_H
+#define FORKGUARD_REPORT_H
+
+#include "base.h"
+
+FORKGUARD_BEGIN
+
+/// Why something held at a fork is torn in the child.
+enum forkguard_mark {
+    FORKGUARD_MARK_NONE = 0,
+    FORKGUARD_MARK_TURN = 1,   // the holder was waiting for its own turn to fork
+    FORKGUARD_MARK_CHAIN = 2,  // the holder was blocked on a lock of the forking thread's, or of one that waited to fork
+    FORKGUARD_MARK_LATE = 3,   // the holder was still inside at the deadline
+    FORKGUARD_MARK_BREACH = 4, // the holder was let in while the fork was under way, because libc's fork seemed to wait for it
+    FORKGUARD_MARK_BYPASS = 5, // the fork was not prepared: it ran no handlers, was called inside a hook, or did not get its turn
+    FORKGUARD_MARK_ENDED = 6,  // the holder had ended without unlocking
+};
+
+/// How a fork was noticed.
+enum forkguard_seen {
+    FORKGUARD_SEEN_HANDLERS = 0, // pthread_atfork handlers ran
+    FORKGUARD_SEEN_LATE = 1,     // discovered by the child after a fork that ran no handler: _Fork, clone, the bare system call
+    FORKGUARD_SEEN_NESTED = 2,   // a raw fork inside a hook: not prepared
+};
+
+enum forkguard_side { FORKGUARD_PARENT = 1, FORKGUARD_CHILD = 2 };
+
+#define FORKGUARD_NAME_SIZE 48
+#define FORKGUARD_REPORT_ENTRIES 8
+
+/// Somebody who held up a fork, or whose section is torn.
+typedef struct forkguard_holder {
+    int32_t thread_id;
+    uint32_t mark; // enum forkguard_mark; NONE for one that only held the fork up
+    char thread_name[16];
+    char lock_name[FORKGUARD_NAME_SIZE]; // empty when not known
+    char lock_place[FORKGUARD_NAME_SIZE]; // file:line
+} forkguard_holder;
+
+typedef struct forkguard_hook_failure {
+    char name[FORKGUARD_NAME_SIZE];
+    char phase[8]; // prepare, parent, child
+    int32_t code;  // what the callback returned
+    uint32_t milliseconds; // how long it took; a failure is also one that took longer than the deadline (code ETIMEDOUT)
+} forkguard_hook_failure;
+
+typedef struct forkguard_report {
+    uint64_t ordinal;    // of the fork among those this process and its ancestors saw prepared
+    uint64_t generation; // of the process that reads
+    uint32_t side;       // enum forkguard_side
+    uint32_t seen;       // enum forkguard_seen
+    int32_t error;       // errno of a fork that failed or was refused, as far as ForkGuard was told; 0
+    int32_t other_pid;   // parent: the child, when forkguard_fork made it, else 0; child: its parent
+    uint32_t windows;    // how often the gate was opened again while preparing
+    uint32_t timed_out;  // preparing took until the deadline
+    uint32_t no_turn;    // another fork's hooks did not end by the deadline
+    uint32_t prepared_threads; // how many other threads the gate knew
+    uint32_t torn_holders_count; // threads inside at the copy; the first ones are listed
+    uint32_t hook_failures_count;
+    uint64_t turn_nanoseconds;
+    uint64_t prepare_nanoseconds; // prepare hooks
+    uint64_t gate_nanoseconds;    // closing the gate and waiting for those inside
+    uint64_t copy_nanoseconds;    // from the closed gate to the parent's or child's handler
+    uint64_t after_nanoseconds;   // parent or child hooks
+    forkguard_holder blocker;     // who was inside longest while the gate was being closed; thread_id 0: nobody for over 1 ms
+    forkguard_holder torn_holders[FORKGUARD_REPORT_ENTRIES];
+    forkguard_hook_failure hook_failures[FORKGUARD_REPORT_ENTRIES];
+} forkguard_report;
+
+/// Copies the report of the last fork that this process was parent or child of. 0, or ENOENT when there was none. Any thread.
+int forkguard_last_report(forkguard_report *FORKGUARD_NONNULL report);
+
+/// Formats a report as lines of text: the number of bytes, without the closing 0, that it took; cut at `size`.
+size_t forkguard_report_format(const forkguard_report *FORKGUARD_NONNULL report, char *FORKGUARD_NONNULL text, size_t size);
+
+FORKGUARD_END
+
+#endif
