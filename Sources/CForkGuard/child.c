@@ -41,32 +41,40 @@ int forkguard_child_open(pid_t child) {
 #endif
 }
 
-static int reap(pid_t child, int options, int *status) {
+int forkguard_child_reap(pid_t child, int *status) {
+    int saved = errno;
     pid_t reaped;
-    do reaped = waitpid(child, status, options);
+    do reaped = waitpid(child, status, WNOHANG);
     while (reaped < 0 && errno == EINTR);
-    return reaped == child ? 0 : reaped == 0 ? ETIMEDOUT : errno;
+    int result = reaped == child ? 0 : reaped == 0 ? ETIMEDOUT : errno;
+    errno = saved;
+    return result;
 }
 
-int forkguard_child_wait(pid_t child, int descriptor, int64_t nanoseconds, int *status) {
+static int has_ended(pid_t child, int options) {
+    siginfo_t info = {.si_pid = 0};
+    int result;
+    do result = waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT | options);
+    while (result < 0 && errno == EINTR);
+    return result < 0 ? errno : info.si_pid == child ? 0 : ETIMEDOUT;
+}
+
+int forkguard_child_wait(pid_t child, int descriptor, int64_t nanoseconds) {
     int saved = errno;
-    int result = ETIMEDOUT;
-    if (nanoseconds < 0) {
-        result = reap(child, 0, status);
-    } else {
-        uint64_t end = platform_nanoseconds() + (uint64_t)nanoseconds;
-        while ((result = reap(child, WNOHANG, status)) == ETIMEDOUT) {
-            int64_t left = (int64_t)(end - platform_nanoseconds());
-            if (left <= 0) break;
-            if (descriptor >= 0) {
-                struct pollfd wanted = {.fd = descriptor, .events = POLLIN};
-                int64_t milliseconds = (left + 999999) / 1000000;
-                poll(&wanted, 1, milliseconds > INT_MAX ? INT_MAX : (int)milliseconds);
-            } else {
-                uint32_t never = 0;
-                platform_wait(&never, 0, left < POLL_INTERVAL ? left : POLL_INTERVAL);
-            }
+    int result = has_ended(child, nanoseconds < 0 ? 0 : WNOHANG);
+    uint64_t end = platform_nanoseconds() + (uint64_t)nanoseconds;
+    while (result == ETIMEDOUT) {
+        int64_t left = (int64_t)(end - platform_nanoseconds());
+        if (left <= 0) break;
+        if (descriptor >= 0) {
+            struct pollfd wanted = {.fd = descriptor, .events = POLLIN};
+            int64_t milliseconds = left / 1000000 + 1;
+            poll(&wanted, 1, milliseconds > INT_MAX ? INT_MAX : (int)milliseconds);
+        } else {
+            uint32_t never = 0;
+            platform_wait(&never, 0, left < POLL_INTERVAL ? left : POLL_INTERVAL);
         }
+        result = has_ended(child, WNOHANG);
     }
     errno = saved;
     return result;

@@ -55,13 +55,17 @@ public struct ChildProcess: Sendable {
     public func wait(timeout: Duration? = nil) throws(ForkError) -> Ending {
         try checkGeneration()
         if let ending = handle.ending.withLock({ $0 }) { return ending }
-        var status: Int32 = 0
-        let error = forkguard_child_wait(pid, handle.descriptor, timeout.map(\.clampedNanoseconds) ?? -1, &status)
-        // Two threads may have waited: the one that reaped it has stored the answer or is about to.
+        let waited = forkguard_child_wait(pid, handle.descriptor, timeout.map(\.clampedNanoseconds) ?? -1)
+        // Several threads may have waited; one reaps, under the lock, and the others find its answer.
         return try handle.ending.withLock { (ending) throws(ForkError) in
-            if error == 0 { ending = Ending(waitStatus: status) }
             if let ending { return ending }
-            throw error == ETIMEDOUT ? .timedOut(waitingFor: "child process \(pid)") : .system(call: "waitpid", errno: error)
+            var status: Int32 = 0
+            let error = waited == 0 ? forkguard_child_reap(pid, &status) : waited
+            if error == ETIMEDOUT { throw .timedOut(waitingFor: "child process \(pid)") }
+            if error != 0 { throw .system(call: "waitid", errno: error) }
+            let made = Ending(waitStatus: status)
+            ending = made
+            return made
         }
     }
 

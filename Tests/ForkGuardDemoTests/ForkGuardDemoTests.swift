@@ -41,8 +41,17 @@ final class ForkGuardDemoTests: XCTestCase {
         XCTAssertEqual(demo.output, "")
     }
 
-    func testJSONHasItsShapeAndTheGuardedColumnIsPerfect() throws {
-        let demo = try DemoProcess("--json", "--children", "40")
+    func testJSONHasItsShapeAndTheGuardedColumnIsPerfect() throws { try assertPerfect([]) }
+
+    func testAgainstARealServer() throws {
+        guard let server = ProcessInfo.processInfo.environment["FORKGUARD_TEST_REDIS"] else {
+            throw XCTSkip("FORKGUARD_TEST_REDIS names no redis-server; Scripts/test starts one")
+        }
+        try assertPerfect(["--redis", server])
+    }
+
+    private func assertPerfect(_ arguments: [String]) throws {
+        let demo = try DemoProcess(["--json", "--children", "40"] + arguments)
         XCTAssertEqual(demo.status, 0, demo.errors)
         XCTAssertEqual(demo.errors, "")
         XCTAssertEqual(demo.output.filter { $0 == "\n" }.count, 1)

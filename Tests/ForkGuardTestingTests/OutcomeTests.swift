@@ -179,9 +179,10 @@ final class OutcomeTests: XCTestCase {
     }
 
     func testAMethodThatIsNotThereIsRefused() throws {
-        guard let missing = ForkMethod.allCases.first(where: { !$0.isAvailable }) else { throw XCTSkip("every method is available here") }
-        let outcome = try ForkTesting.run(missing) { _ in 1 }
-        XCTAssertTrue("\(outcome)".contains("\(missing) failed"), "\(outcome)")
+        for missing in ForkMethod.allCases where !missing.isAvailable {
+            let outcome = try ForkTesting.run(missing) { _ in 1 }
+            XCTAssertTrue("\(outcome)".contains("\(missing) failed"), "\(outcome)")
+        }
     }
 
     #if os(Linux)

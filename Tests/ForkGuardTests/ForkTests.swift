@@ -15,7 +15,7 @@ final class ForkTests: XCTestCase {
                 debit.a += 1
                 credit.withLock {
                     $0.a += 1
-                    for _ in 0..<100 { sched_noop() }
+                    for _ in 0..<100 { keep() }
                     $0.b += 1
                 }
                 debit.b += 1
@@ -231,7 +231,3 @@ final class ForkTests: XCTestCase {
         }
     }
 }
-
-/// Something that the compiler must keep.
-@inline(never)
-func sched_noop() {}

@@ -10,10 +10,12 @@ FORKGUARD_BEGIN
 /// A descriptor for a child that was not waited for yet (pidfd_open(2), Linux 5.3), closed on exec; -1 where there is none.
 int forkguard_child_open(pid_t child);
 
-/// Waits until the child has ended and reaps it. `descriptor` is what forkguard_child_open returned. `nanoseconds` below 0: for ever.
-/// 0 with `*status` as wait(2) gives it, ETIMEDOUT, or what waitpid(2) said: ECHILD when somebody else reaped it.
-/// Without a descriptor it polls every few milliseconds.
-int forkguard_child_wait(pid_t child, int descriptor, int64_t nanoseconds, int *FORKGUARD_NONNULL status);
+/// Waits until the child has ended, and leaves it to be reaped. `descriptor` is what forkguard_child_open returned. `nanoseconds` below 0: for ever.
+/// 0, ETIMEDOUT, or ECHILD when somebody has reaped it. Without a descriptor it polls every few milliseconds. Any number of threads.
+int forkguard_child_wait(pid_t child, int descriptor, int64_t nanoseconds);
+
+/// Reaps a child that has ended: 0 with `*status` as wait(2) gives it, ETIMEDOUT while it runs, or ECHILD when somebody has reaped it.
+int forkguard_child_reap(pid_t child, int *FORKGUARD_NONNULL status);
 
 /// Sends a signal. 0, or ESRCH, EPERM, EINVAL.
 int forkguard_child_signal(pid_t child, int descriptor, int signal);
