@@ -19,13 +19,12 @@
 
 #include "atfork.h"
 
+#include "gate.h"
 #include "generation.h"
-#include "lock.h"
 #include "platform/platform.h"
 #include "registry.h"
 #include "report.h"
-
-#include "gate.h"
+#include "turn.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -41,156 +40,24 @@
 #include "forkguard/atfork.h"
 
 #define MILLISECOND UINT64_C(1000000)
-#define LONGEST_DEADLINE_MS 3600000u
-
-// How a thread's own fork goes: its slot's `fork_state`.
-enum fork_state {
-    FORK_NONE = 0,
-    FORK_TURN,      // waits for its turn
-    FORK_HOOKS,     // in hooks: before the gate is closed, or after it is open again
-    FORK_CLOSING,   // closes the gate
-    FORK_CLOSED,    // the gate is closed, and the fork comes
-    FORK_NO_TURN,   // it did not get its turn by the deadline, and forks unprepared
-};
 
 static struct {
-    plain_mutex guard;
-    uint64_t owner; // serial of the thread whose turn it is; 0: nobody's
-    uint32_t event; // counts changes of the owner
-    uint64_t tickets;
-} turn;
-
-static struct {
-    uint64_t ordinal; // of the fork that was begun last; registrations compare with it
     uint64_t deadline;
     uint64_t closed_at;
     bool by_us;       // forkguard_fork prepared it, and finishes the report
-    uint32_t deadline_ms;
     uint32_t handlers; // the atfork triple is installed
     uint32_t owed;     // enum owed
+    uint32_t owed_seen;   // enum forkguard_seen, for the report
     uint32_t owed_runner; // thread that runs what is owed
-} forking = {.ordinal = 1, .deadline_ms = FORKGUARD_DEFAULT_DEADLINE_MS};
+} forking;
 
 enum owed { OWED_NOTHING = 0, OWED_FIRST_USE, OWED_ALL, OWED_RUNNING };
-
-uint64_t atfork_ordinal(void) { return __atomic_load_n(&forking.ordinal, __ATOMIC_RELAXED); }
-
-bool atfork_in_hooks(const forkguard_slot *slot) { return slot->fork_state == FORK_HOOKS; }
-bool atfork_is_between(const forkguard_slot *slot) { return slot->fork_state == FORK_CLOSED; }
-
-// ---- the deadline ----
-
-uint32_t forkguard_deadline_ms(void) { return __atomic_load_n(&forking.deadline_ms, __ATOMIC_RELAXED); }
-
-int forkguard_set_deadline_ms(uint32_t milliseconds) {
-    if (milliseconds == 0 || milliseconds > LONGEST_DEADLINE_MS) return EINVAL;
-    __atomic_store_n(&forking.deadline_ms, milliseconds, __ATOMIC_RELAXED);
-    return 0;
-}
-
-static void read_deadline(void) {
-    const char *value = getenv("FORKGUARD_DEADLINE_MS");
-    if (!value || !*value) return;
-    char *end;
-    errno = 0;
-    unsigned long long milliseconds = strtoull(value, &end, 10);
-    bool number = value[0] >= '0' && value[0] <= '9' && *end == 0 && errno == 0;
-    if (!number || milliseconds > UINT32_MAX || forkguard_set_deadline_ms((uint32_t)milliseconds) != 0)
-        report_say((const char *const[]){
-            "FORKGUARD_DEADLINE_MS is '", value, "', which is not a number of milliseconds from 1 to 3600000; the deadline stays 5000", NULL,
-        });
-}
-
-// ---- the turn ----
-
-static void own_turn(uint64_t serial) {
-    __atomic_store_n(&turn.owner, serial, __ATOMIC_SEQ_CST);
-    __atomic_fetch_add(&turn.event, 1, __ATOMIC_SEQ_CST);
-    platform_wake(&turn.event, INT_MAX);
-}
-
-static bool has_turn(const forkguard_slot *slot) { return __atomic_load_n(&turn.owner, __ATOMIC_SEQ_CST) == slot->serial; }
-
-static void set_waiting(forkguard_slot *slot, bool waits) {
-    __atomic_store_n(&slot->waits_for_turn, waits, __ATOMIC_SEQ_CST);
-    // Who waits for its turn is quiet (R11), so somebody else's fork may go on.
-    if (waits && __atomic_load_n(&forkguard_page.word.gate, __ATOMIC_SEQ_CST) == FORKGUARD_GATE_CLOSED) gate_wake_forker();
-}
-
-// Sleeps until this thread has the turn. False at the deadline (PLATFORM_FOREVER: none).
-static bool await_turn(const forkguard_slot *slot, int64_t deadline) {
-    for (;;) {
-        uint32_t event = __atomic_load_n(&turn.event, __ATOMIC_SEQ_CST);
-        if (has_turn(slot)) return true;
-        int64_t left = PLATFORM_FOREVER;
-        if (deadline != PLATFORM_FOREVER) {
-            left = deadline - (int64_t)platform_nanoseconds();
-            if (left <= 0) return false;
-        }
-        platform_wait(&turn.event, event, left);
-    }
-}
-
-static bool take_turn(forkguard_slot *slot, uint64_t deadline) {
-    plain_lock(&turn.guard);
-    bool mine = turn.owner == 0;
-    if (mine) {
-        own_turn(slot->serial);
-    } else {
-        slot->ticket = ++turn.tickets;
-        set_waiting(slot, true);
-    }
-    plain_unlock(&turn.guard);
-    if (mine) return true;
-    mine = await_turn(slot, (int64_t)deadline);
-    plain_lock(&turn.guard);
-    mine = mine || has_turn(slot); // it may have come in the last moment
-    set_waiting(slot, false);
-    plain_unlock(&turn.guard);
-    return mine;
-}
-
-static bool prefer(forkguard_slot *slot, void *context) {
-    forkguard_slot **best = context;
-    if (!slot->waits_for_turn || slot->fork_state != FORK_TURN) return true;
-    bool inside = __atomic_load_n(&slot->held, __ATOMIC_SEQ_CST) != 0;
-    bool best_inside = *best && __atomic_load_n(&(*best)->held, __ATOMIC_SEQ_CST) != 0;
-    if (!*best || (inside && !best_inside) || (inside == best_inside && slot->ticket < (*best)->ticket)) *best = slot;
-    return true;
-}
-
-static void pass_turn(forkguard_slot *slot) {
-    plain_lock(&turn.guard);
-    forkguard_slot *next = slot->lender;
-    slot->lender = NULL;
-    if (!next) gate_each(prefer, &next);
-    own_turn(next ? next->serial : 0);
-    plain_unlock(&turn.guard);
-}
-
-bool atfork_lend_turn(forkguard_slot *slot, forkguard_slot *borrower) {
-    plain_lock(&turn.guard);
-    // Not to one that has itself lent its turn: it is in the middle of its hooks and cannot fork first.
-    bool lends = borrower->waits_for_turn && borrower->fork_state == FORK_TURN && has_turn(slot);
-    forkguard_report mine = report_current;
-    if (lends) {
-        borrower->lender = slot;
-        set_waiting(slot, true);
-        own_turn(borrower->serial);
-    }
-    plain_unlock(&turn.guard);
-    if (!lends) return false;
-    await_turn(slot, PLATFORM_FOREVER);
-    set_waiting(slot, false);
-    report_current = mine;
-    return true;
-}
 
 // ---- prepare ----
 
 static uint64_t begin_fork(uint32_t seen) {
     memset(&report_current, 0, sizeof report_current);
-    report_current.ordinal = __atomic_add_fetch(&forking.ordinal, 1, __ATOMIC_RELAXED);
+    report_current.ordinal = registry_next_fork();
     report_current.seen = seen;
     return report_current.ordinal;
 }
@@ -217,7 +84,7 @@ static void close_gate(forkguard_slot *slot, gate_closing *closing) {
 static int prepare(forkguard_slot *slot, uint64_t deadline, gate_closing *closing) {
     uint64_t began = platform_nanoseconds();
     slot->fork_state = FORK_TURN;
-    if (!take_turn(slot, deadline)) {
+    if (!turn_take(slot, deadline)) {
         slot->fork_state = FORK_NO_TURN;
         return ETIMEDOUT;
     }
@@ -241,7 +108,7 @@ static void end_fork(forkguard_slot *slot, bool publish) {
     registry_end();
     if (publish) report_publish(true);
     slot->fork_state = FORK_NONE;
-    pass_turn(slot);
+    turn_pass(slot);
     atfork_run_owed_hooks();
 }
 
@@ -260,15 +127,9 @@ static void after_in_parent(forkguard_slot *slot) {
 
 // The C phases of every child: nothing here allocates, takes a foreign lock or logs.
 static void become_child(forkguard_slot *survivor, bool prepared, enum owed owed) {
-    // What other threads of the parent were doing in our own few words.
-    turn.guard.word = 0;
+    turn_child(survivor, survivor && survivor->fork_state != FORK_NONE);
     registry_child(survivor && survivor->fork_state == FORK_HOOKS);
     report_child();
-    if (survivor) {
-        survivor->lender = NULL;
-        survivor->waits_for_turn = 0;
-    }
-    turn.owner = survivor && survivor->fork_state != FORK_NONE ? survivor->serial : 0;
     forking.owed = owed;
     gate_child(survivor, prepared, owed != OWED_NOTHING);
     generation_child(owed != OWED_NOTHING);
@@ -296,7 +157,7 @@ static void after_in_child(forkguard_slot *slot) {
     registry_end();
     report_publish(false); // the parent prints
     slot->fork_state = FORK_NONE;
-    pass_turn(slot);
+    turn_pass(slot);
 }
 
 // ---- the handlers ----
@@ -339,7 +200,7 @@ static void handle_child(void) {
     forkguard_slot *slot = gate_slot();
     if (slot->nested_forks) {
         slot->nested_forks--;
-        report_current.seen = FORKGUARD_SEEN_NESTED;
+        forking.owed_seen = FORKGUARD_SEEN_NESTED;
         become_child(slot, false, OWED_ALL);
     } else {
         after_in_child(slot);
@@ -350,6 +211,7 @@ static void handle_child(void) {
 void atfork_discovered(void) {
     // A thread that has a slot here had it before the fork: it is the survivor (gate.c, make_slot).
     forkguard_slot *survivor = forkguard_thread_slot;
+    forking.owed_seen = FORKGUARD_SEEN_LATE;
     become_child(survivor, false, OWED_ALL);
 }
 
@@ -373,9 +235,9 @@ void atfork_run_owed_hooks(void) {
     slot = gate_slot();
     // Its own fork cannot be under way, another thread's can: hooks of two forks do not interleave.
     slot->fork_state = FORK_TURN;
-    bool mine = take_turn(slot, platform_nanoseconds() + forkguard_deadline_ms() * MILLISECOND);
+    bool mine = turn_take(slot, platform_nanoseconds() + forkguard_deadline_ms() * MILLISECOND);
     slot->fork_state = FORK_HOOKS;
-    uint64_t ordinal = begin_fork(FORKGUARD_SEEN_LATE), now = platform_nanoseconds();
+    uint64_t ordinal = begin_fork(owed == OWED_ALL ? forking.owed_seen : FORKGUARD_SEEN_HANDLERS), now = platform_nanoseconds();
     report_current.side = FORKGUARD_CHILD;
     report_current.other_pid = getppid();
     registry_begin();
@@ -391,7 +253,7 @@ void atfork_run_owed_hooks(void) {
         report_publish(true);
     }
     slot->fork_state = FORK_NONE;
-    if (mine) pass_turn(slot);
+    if (mine) turn_pass(slot);
 }
 
 // ---- forkguard_fork ----
@@ -492,7 +354,6 @@ void forkguard_start(void) {
     if (!forking.handlers)
         report_say((const char *const[]){"pthread_atfork(3) failed: only forkguard_fork prepares a fork, others are discovered late", NULL});
     report_start();
-    read_deadline();
     platform_pin((const void *)(uintptr_t)forkguard_start);
     generation_start(forking.handlers);
     if (!generation_has_page())

@@ -31,19 +31,22 @@
 
 #include "atfork.h"
 #include "generation.h"
-#include "lock.h"
 #include "platform/platform.h"
 #include "report.h"
+#include "trap.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "forkguard/atfork.h"
 
 #define MILLISECOND UINT64_C(1000000)
+
+#define LONGEST_DEADLINE_MS 3600000u
 
 // A parked thread's patience after the end of prepare (R15). A fork of a small process is over in a millisecond; a large one's copy takes longer,
 // but then the forker is seen running.
@@ -90,10 +93,36 @@ static struct {
     uint64_t forker_serial;
     pthread_key_t key;
     bool has_key;
-} gate = {.chunks = &first_chunk, .next_serial = 1, .open_word = FORKGUARD_GATE_FENCED};
+    uint32_t deadline_ms;
+} gate = {
+    .chunks = &first_chunk, .next_serial = 1, .open_word = FORKGUARD_GATE_FENCED, .deadline_ms = FORKGUARD_DEFAULT_DEADLINE_MS,
+};
 
 static uint32_t load_gate(void) { return __atomic_load_n(&forkguard_page.word.gate, __ATOMIC_ACQUIRE); }
 static void store_gate(uint32_t word) { __atomic_store_n(&forkguard_page.word.gate, word, __ATOMIC_SEQ_CST); }
+
+// ---- the deadline ----
+
+uint32_t forkguard_deadline_ms(void) { return __atomic_load_n(&gate.deadline_ms, __ATOMIC_RELAXED); }
+
+int forkguard_set_deadline_ms(uint32_t milliseconds) {
+    if (milliseconds == 0 || milliseconds > LONGEST_DEADLINE_MS) return EINVAL;
+    __atomic_store_n(&gate.deadline_ms, milliseconds, __ATOMIC_RELAXED);
+    return 0;
+}
+
+static void read_deadline(void) {
+    const char *value = getenv("FORKGUARD_DEADLINE_MS");
+    if (!value || !*value) return;
+    char *end;
+    errno = 0;
+    unsigned long long milliseconds = strtoull(value, &end, 10);
+    bool number = value[0] >= '0' && value[0] <= '9' && *end == 0 && errno == 0;
+    if (!number || milliseconds > UINT32_MAX || forkguard_set_deadline_ms((uint32_t)milliseconds) != 0)
+        report_say((const char *const[]){
+            "FORKGUARD_DEADLINE_MS is '", value, "', which is not a number of milliseconds from 1 to 3600000; the deadline stays 5000", NULL,
+        });
+}
 
 // ---- slots ----
 
@@ -108,6 +137,7 @@ static void end_thread(void *value) {
 }
 
 void gate_start(void) {
+    read_deadline();
     gate.has_key = pthread_key_create(&gate.key, end_thread) == 0;
     if (!gate.has_key) report_say((const char *const[]){"no pthread key is left: the slots of threads that end are not used again", NULL});
     gate.open_word = platform_barrier_start() ? FORKGUARD_GATE_OPEN : FORKGUARD_GATE_FENCED;
@@ -614,7 +644,7 @@ void gate_describe(const forkguard_slot *slot, uint32_t mark, forkguard_holder *
             to[size - 1] = 0;
         }
         text_copy(holder->lock_name, sizeof holder->lock_name, name);
-        if (copy.file) lock_place(file, copy.line, holder->lock_place, sizeof holder->lock_place);
+        if (copy.file) trap_place(file, copy.line, holder->lock_place, sizeof holder->lock_place);
         return;
     }
 }

@@ -7,7 +7,17 @@
 #include "forkguard/lock.h"
 #include "forkguard/report.h"
 
-/// Asks for the barrier and opens the gate. Once, at start.
+// How a thread's own fork goes: its slot's `fork_state`.
+enum fork_state {
+    FORK_NONE = 0,
+    FORK_TURN,      // waits for its turn
+    FORK_HOOKS,     // in hooks: before the gate is closed, or after it is open again
+    FORK_CLOSING,   // closes the gate
+    FORK_CLOSED,    // the gate is closed, and the fork comes
+    FORK_NO_TURN,   // it did not get its turn by the deadline, and forks unprepared
+};
+
+/// Reads the deadline from the environment, asks for the barrier and opens the gate. Once, at start.
 void gate_start(void);
 
 /// The calling thread's slot, made if it has none. Never NULL: a thread for which there is no memory is a trap.

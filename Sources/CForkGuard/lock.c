@@ -8,16 +8,15 @@
 // here, by whoever meets it first, and remembers why; TORN stays in the word, so that every later lock comes here too and is told, until somebody
 // declares the data whole again. Nothing else is ever reset: a lock that nobody touches in the child stays as it was copied, on a shared page.
 
-#include "lock.h"
+#include "forkguard/lock.h"
 
-#include "atfork.h"
 #include "gate.h"
 #include "generation.h"
 #include "platform/platform.h"
-#include "report.h"
+#include "trap.h"
+#include "turn.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "forkguard/atfork.h"
 
@@ -43,15 +42,12 @@ static const uint32_t *sleeping_half(const uint64_t *word) {
 #endif
 }
 
-// `reserved` keeps, for a torn lock, why it is and whose it was: mark in the low 8 bits, thread id above (Linux ids have 22 bits).
-#define MARK_BITS 8
-
 static int take_over(forkguard_lock_t *lock, forkguard_slot *slot, uint64_t seen) {
     uint64_t taken = slot->word | FORKGUARD_WORD_TORN | FORKGUARD_WORD_CONTENDED;
     if (!__atomic_compare_exchange_n(&lock->word, &seen, taken, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) return FORKGUARD_BUSY;
     int32_t thread_id;
     uint32_t mark = gate_mark_of(seen >> FORKGUARD_WORD_SHIFT, &thread_id);
-    lock->reserved = mark | (uint32_t)thread_id << MARK_BITS;
+    lock->reserved = mark | (uint32_t)thread_id << TRAP_MARK_BITS;
     return FORKGUARD_TORN;
 }
 
@@ -97,12 +93,12 @@ static int lock_slow(forkguard_lock_t *lock, bool counted, bool may_sleep) {
             continue;
         // A forker that must sleep for a lock between its closed gate and the fork, in somebody's prepare handler, would wait for ever for a
         // thread that waits for the gate.
-        if (atfork_is_between(slot)) gate_give_up();
+        if (slot->fork_state == FORK_CLOSED) gate_give_up();
         __atomic_store_n(&slot->held, slot->held - 1, __ATOMIC_SEQ_CST); // R5
         gate_note(slot, lock);
-        bool in_hooks = atfork_in_hooks(slot);
+        bool in_hooks = slot->fork_state == FORK_HOOKS;
         forkguard_slot *waiter = in_hooks ? gate_waiter_behind(lock) : NULL;
-        if (!waiter || !atfork_lend_turn(slot, waiter))
+        if (!waiter || !turn_lend(slot, waiter))
             platform_wait(sleeping_half(&lock->word), (uint32_t)contended, in_hooks ? LENDING_INTERVAL : PLATFORM_FOREVER);
         gate_clear_note(slot);
         __atomic_store_n(&slot->held, slot->held + 1, __ATOMIC_SEQ_CST);
@@ -157,74 +153,6 @@ bool forkguard_lock_is_torn(forkguard_lock_t *lock) {
     return (seen & FORKGUARD_WORD_TORN) || (owner != 0 && gate_serial_is_stale(owner));
 }
 
-// ---- what is said when something is wrong ----
-
-void lock_place(const char *file, uint32_t line, char *text, size_t size) {
-    text_buffer buffer = {text, size, 0};
-    text[0] = 0;
-    if (!file || !*file) return;
-    // The end of a long path says more than its beginning.
-    size_t length = strlen(file);
-    if (length + 12 > size) file += length + 12 - size;
-    text_add(&buffer, file);
-    text_add(&buffer, ":");
-    text_add_number(&buffer, line);
-}
-
-static void add_lock(text_buffer *buffer, const forkguard_lock_t *lock) {
-    char place[FORKGUARD_NAME_SIZE * 4];
-    text_add(buffer, "ForkGuard: lock '");
-    text_add(buffer, lock->name && *lock->name ? lock->name : "without a name");
-    lock_place(lock->file, lock->line, place, sizeof place);
-    if (*place) {
-        text_add(buffer, "', made at ");
-        text_add(buffer, place);
-        text_add(buffer, ", ");
-    } else {
-        text_add(buffer, "' ");
-    }
-}
-
-void forkguard_trap_misuse(const forkguard_lock_t *lock, const char *violated, const char *remedy) {
-    char text[1024];
-    text_buffer buffer = {text, sizeof text, 0};
-    if (lock) {
-        add_lock(&buffer, lock);
-    } else {
-        text_add(&buffer, "ForkGuard: ");
-    }
-    text_add(&buffer, violated);
-    text_add(&buffer, ". What to do: ");
-    text_add(&buffer, remedy);
-    text_add(&buffer, ".\n");
-    text_write_error(&buffer);
-    __builtin_trap();
-}
-
-static const char *reason(uint32_t mark) {
-    switch (mark) {
-    case FORKGUARD_MARK_TURN: return "it was waiting for its own turn to fork";
-    case FORKGUARD_MARK_CHAIN: return "it was blocked on a lock that the forking thread, or another one waiting to fork, holds";
-    case FORKGUARD_MARK_LATE: return "it did not leave before the deadline";
-    case FORKGUARD_MARK_BREACH: return "it was let in while the fork was under way, because fork() itself seemed to wait for it";
-    case FORKGUARD_MARK_ENDED: return "it had ended without unlocking";
-    default: return "the fork was not prepared (_Fork, clone or a raw system call, or a fork inside a hook)";
-    }
-}
-
-void forkguard_trap_torn(const forkguard_lock_t *lock) {
-    char text[1024];
-    text_buffer buffer = {text, sizeof text, 0};
-    add_lock(&buffer, lock);
-    text_add(&buffer, "is torn: thread ");
-    text_add_number(&buffer, lock->reserved >> MARK_BITS);
-    text_add(&buffer, " of the parent was inside when this process was forked, and what it protects may be half changed. The fork went on because ");
-    text_add(&buffer, reason(lock->reserved & ((1u << MARK_BITS) - 1)));
-    text_add(&buffer, ". What to do: make the mutex with ifTorn: .rebuild, or fork with ForkGuard.fork, which refuses instead.\n");
-    text_write_error(&buffer);
-    __builtin_trap();
-}
-
 size_t forkguard_held_lock_names(const char **names, size_t count) {
     const forkguard_slot *slot = forkguard_thread_slot;
     if (!slot) return 0;
@@ -238,16 +166,4 @@ size_t forkguard_held_lock_names(const char **names, size_t count) {
         names[found++] = copy.name && *copy.name ? copy.name : copy.file ? copy.file : "a lock without a name";
     }
     return slot->held;
-}
-
-// ---- the library's own mutex ----
-
-void plain_lock(plain_mutex *mutex) {
-    uint32_t free = 0;
-    if (__atomic_compare_exchange_n(&mutex->word, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) return;
-    while (__atomic_exchange_n(&mutex->word, 2, __ATOMIC_ACQUIRE) != 0) platform_wait(&mutex->word, 2, PLATFORM_FOREVER);
-}
-
-void plain_unlock(plain_mutex *mutex) {
-    if (__atomic_exchange_n(&mutex->word, 0, __ATOMIC_RELEASE) == 2) platform_wake(&mutex->word, 1);
 }

@@ -10,9 +10,7 @@
 
 #include "registry.h"
 
-#include "atfork.h"
 #include "gate.h"
-#include "lock.h"
 #include "platform/platform.h"
 #include "report.h"
 
@@ -46,13 +44,14 @@ static struct {
     node *free;     // linked by `next`
     node head;      // a sentinel; head.next is the oldest
     node *newest;
+    uint64_t fork; // the ordinal of the fork that was begun last
     uint64_t counter;
     size_t live, cancelled, sweep_at;
     uint32_t walks;
     const char *running; // the hook that is being called
     uint32_t first_use; // how many live ones wait for the first use
 } registry = {
-    .lock = FORKGUARD_LOCK_INITIALIZER("ForkGuard's registry"), .newest = &registry.head, .sweep_at = SWEEP_AT_LEAST,
+    .lock = FORKGUARD_LOCK_INITIALIZER("ForkGuard's registry"), .newest = &registry.head, .fork = 1, .sweep_at = SWEEP_AT_LEAST,
 };
 
 static void lock_registry(void) {
@@ -109,7 +108,7 @@ static node *unlink_cancelled(void) {
 }
 
 static void cancel(node *node, bool gone) {
-    node->cancelled = atfork_ordinal();
+    node->cancelled = registry.fork;
     node->gone = gone;
     registry.live--;
     registry.cancelled++;
@@ -178,7 +177,7 @@ uint64_t forkguard_register_resource(const forkguard_resource *resource) {
             if (errno || !(fresh = calloc(NODES_IN_CHUNK, sizeof *fresh))) return 0;
             continue;
         }
-        node->born = atfork_ordinal();
+        node->born = registry.fork;
         node->cancelled = 0;
         node->gone = node->inherited_corpse = false;
         node->resource = *resource;
@@ -213,7 +212,7 @@ int forkguard_unregister(uint64_t id) {
 
 const char *forkguard_current_hook(void) {
     const forkguard_slot *slot = forkguard_thread_slot;
-    return slot && atfork_in_hooks(slot) ? registry.running : NULL;
+    return slot && slot->fork_state == FORK_HOOKS ? registry.running : NULL;
 }
 
 size_t forkguard_registered_count(void) {
@@ -222,6 +221,8 @@ size_t forkguard_registered_count(void) {
     unlock_registry();
     return live;
 }
+
+uint64_t registry_next_fork(void) { return __atomic_add_fetch(&registry.fork, 1, __ATOMIC_RELAXED); }
 
 void registry_begin(void) {
     lock_registry();

@@ -7,6 +7,9 @@
 
 enum registry_phase { REGISTRY_PREPARE, REGISTRY_PARENT, REGISTRY_CHILD, REGISTRY_CHILD_FIRST_USE, REGISTRY_CHILD_ALL };
 
+/// Begins a fork: its ordinal. Whoever is registered from now on is not told about it.
+uint64_t registry_next_fork(void);
+
 /// A walk is under way until `registry_end`: what is cancelled meanwhile stays in the list, so that the walk needs no lock.
 void registry_begin(void);
 void registry_end(void);

@@ -47,6 +47,34 @@ final class GenerationTests: XCTestCase {
         withExtendedLifetime((eager, lazy)) {}
     }
 
+    func test_behaviour27_whatOthersHeldAtAForkThatNobodyPreparedIsTorn() throws {
+        let held = ForkMutex(0, name: "held"), free = ForkMutex(0, name: "free")
+        let holding = Signal(), leave = Signal()
+        let holder = TestThread {
+            held.withLock { _ in
+                holding.send()
+                leave.wait()
+            }
+        }
+        holding.wait()
+        // Not CLONE_FILES, whose standard error is the runner's own.
+        for method in ForkMethod.available where !method.runsForkHandlers && method != .rawCloneSharingFiles {
+            let outcome = try ForkTesting.run(method) { context in
+                free.withLock { $0 += 1 }
+                context.note("alive")
+                held.withLock { $0 += 1 }
+            }
+            XCTAssertEqual(outcome.notes, ["alive"])
+            guard case .signalled = outcome.ending else { return XCTFail("\(method): \(outcome)") }
+            for part in ["lock 'held'", "is torn", "the fork was not prepared"] {
+                XCTAssert(outcome.standardError.contains(part), "\(method): \(outcome.standardError)")
+            }
+        }
+        leave.send()
+        holder.join()
+        XCTAssertEqual(held.withLock { $0 }, 0)
+    }
+
     func test_firstUseMayBeALockAndIsNeverInsideASection() throws {
         final class Client: ForkSafe {
             let discarded = ForkMutex(0)

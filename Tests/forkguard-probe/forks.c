@@ -116,6 +116,9 @@ static void *hold_and_fork(void *context) {
         // The other one's lock is torn if it was still waiting for its turn, else clean; every other one is clean.
         forkguard_lock_t *other = &locks[*forker->other - 'A'];
         bool torn = forkguard_lock(other) == FORKGUARD_TORN;
+        forkguard_report report;
+        CHECK(forkguard_last_report(&report) == 0 && report.torn_holders_count == torn);
+        CHECK(!torn || report.torn_holders[0].mark == FORKGUARD_MARK_TURN);
         if (torn) forkguard_lock_mark_consistent(other);
         forkguard_unlock(other);
         check_torn("");
@@ -144,6 +147,8 @@ int scenario_two_forkers(void) {
         for (int j = 0; j < 2; j++) pthread_join(threads[j], NULL);
         pthread_barrier_destroy(&both);
         torn += forkers[0].torn + forkers[1].torn;
+        forkguard_report report;
+        CHECK(forkguard_last_report(&report) == 0 && !report.timed_out);
         check_torn("");
     }
     stop = 1;
@@ -198,6 +203,9 @@ static int hook_fork(int phase) {
     forkguard_report report;
     CHECK(forkguard_last_report(&report) == 0);
     CHECK(report.hook_failures_count == 0);
+    // What the hook's own fork made says so, once it has left the hooks; a child that it then made by an ordinary fork does not.
+    bool made_by_hook = is_nested && (phase == 2 || !is_child);
+    CHECK(report.seen == (made_by_hook ? FORKGUARD_SEEN_NESTED : FORKGUARD_SEEN_HANDLERS));
     // The next fork is an ordinary one, everywhere.
     armed = false;
     pid_t next = forkguard_fork(0);
