@@ -12,7 +12,7 @@ static int number_of(const char *name) {
         int number;
     } calls[] = {
         {"madvise", SYS_madvise}, {"membarrier", SYS_membarrier}, {"mmap", SYS_mmap}, {"clone", SYS_clone},
-        {"clone3", SYS_clone3},   {"kcmp", SYS_kcmp},             {"pidfd_open", SYS_pidfd_open},
+        {"clone3", SYS_clone3},   {"kcmp", SYS_kcmp},             {"process_vm_readv", SYS_process_vm_readv},
 #ifdef SYS_fork
         {"fork", SYS_fork},
 #endif

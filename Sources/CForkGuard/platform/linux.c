@@ -117,6 +117,14 @@ bool platform_read(void *to, const void *from, size_t size) {
     int saved = errno;
     struct iovec local = {to, size}, remote = {(void *)from, size};
     bool done = process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == (ssize_t)size;
+    if (!done && errno != EFAULT) {
+        // Sandboxes refuse it and emulators lack it. mincore(2) knows whether there is a page too, though not whether it stays.
+        uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)from & -page, last = ((uintptr_t)from + size - 1) & -page;
+        unsigned char resident;
+        done = true;
+        for (uintptr_t at = first; at <= last; at += page) done = done && mincore((void *)at, page, &resident) == 0;
+        if (done) memcpy(to, from, size);
+    }
     errno = saved;
     return done;
 }
