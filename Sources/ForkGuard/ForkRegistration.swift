@@ -80,8 +80,8 @@ private func registerContext<Context: AnyObject>(
         resource.name = name
         return forkguard_register_resource(&resource)
     }
-    precondition(
-        id != 0, "ForkGuard could not register '\(name)': there is no memory, or there are 16,777,215 registrations already; cancel some"
-    )
+    guard id != 0 else {
+        fatalError("ForkGuard could not register '\(name)': there is no memory, or there are 16,777,215 registrations already; cancel some")
+    }
     return ForkRegistration(id: id)
 }
