@@ -153,17 +153,14 @@ bool forkguard_lock_is_torn(forkguard_lock_t *lock) {
     return (seen & FORKGUARD_WORD_TORN) || (owner != 0 && gate_serial_is_stale(owner));
 }
 
-size_t forkguard_held_lock_names(const char **names, size_t count) {
+size_t forkguard_held_locks(forkguard_lock_t *locks, size_t count) {
     const forkguard_slot *slot = forkguard_thread_slot;
-    if (!slot) return 0;
     size_t found = 0;
-    for (unsigned i = 0; i < FORKGUARD_LOCKS_REMEMBERED && found < count; i++) {
-        forkguard_lock_t copy;
+    for (unsigned i = 0; slot && i < FORKGUARD_LOCKS_REMEMBERED && found < count; i++) {
         bool again = false;
         for (unsigned j = 0; j < i; j++) again |= slot->locks[j] == slot->locks[i];
-        if (again || !slot->locks[i] || !platform_read(&copy, slot->locks[i], sizeof copy)) continue;
-        if (copy.word >> FORKGUARD_WORD_SHIFT != slot->serial) continue;
-        names[found++] = copy.name && *copy.name ? copy.name : copy.file ? copy.file : "a lock without a name";
+        if (again || !slot->locks[i] || !platform_read(&locks[found], slot->locks[i], sizeof *locks)) continue;
+        if (locks[found].word >> FORKGUARD_WORD_SHIFT == slot->serial) found++;
     }
-    return slot->held;
+    return found;
 }

@@ -28,7 +28,7 @@
 typedef struct node {
     uint64_t id; // 0: free
     uint64_t born;    // the fork that was begun last when this was registered
-    uint64_t cancelled; // 0, or the fork that was begun last when it was cancelled
+    uint64_t cancelled; // 0, or one more than the ordinal of the fork that was begun last when it was cancelled
     bool gone;        // its callbacks must not be called any more, not even for the fork under way
     bool inherited_corpse; // cancelled in the parent: what it would release is the parent's
     struct node *next, *previous;
@@ -51,7 +51,7 @@ static struct {
     const char *running; // the hook that is being called
     uint32_t first_use; // how many live ones wait for the first use
 } registry = {
-    .lock = FORKGUARD_LOCK_INITIALIZER("ForkGuard's registry"), .newest = &registry.head, .fork = 1, .sweep_at = SWEEP_AT_LEAST,
+    .lock = FORKGUARD_LOCK_INITIALIZER("ForkGuard's registry"), .newest = &registry.head, .sweep_at = SWEEP_AT_LEAST,
 };
 
 static void lock_registry(void) {
@@ -108,7 +108,7 @@ static node *unlink_cancelled(void) {
 }
 
 static void cancel(node *node, bool gone) {
-    node->cancelled = registry.fork;
+    node->cancelled = registry.fork + 1;
     node->gone = gone;
     registry.live--;
     registry.cancelled++;
@@ -259,7 +259,7 @@ void registry_walk(enum registry_phase phase, uint64_t ordinal) {
     node *node = newest_first ? __atomic_load_n(&registry.newest, __ATOMIC_ACQUIRE) : registry.head.next;
     while (node && node != &registry.head) {
         forkguard_callback callback = callback_of(node, phase);
-        if (callback && node->born < ordinal && !node->gone && (!node->cancelled || node->cancelled >= ordinal)) {
+        if (callback && node->born < ordinal && !node->gone && (!node->cancelled || node->cancelled > ordinal)) {
             const char *outer = registry.running; // another fork's, which lent its turn
             registry.running = node->name;
             int code = callback(node->resource.context);

@@ -16,7 +16,7 @@ public enum ForkError: Error, Equatable, Sendable {
     case tornByFork(String)
     /// The deadline passed while waiting for this.
     case timedOut(waitingFor: String)
-    /// The calling thread holds these registered locks; see ``ForkOptions/onCallingThread``.
+    /// The calling thread holds these registered locks, by name, or by place where they have none; see ``ForkOptions/onCallingThread``.
     case holdingLocks([String])
     /// Called inside the hook of this name.
     case insideHook(String)
@@ -50,10 +50,10 @@ extension ForkError {
     }
 
     private static func heldLockNames() -> [String] {
-        withUnsafeTemporaryAllocation(of: UnsafePointer<CChar>?.self, capacity: Int(FORKGUARD_LOCKS_REMEMBERED)) { names in
-            names.initialize(repeating: nil)
-            let held = forkguard_held_lock_names(names.baseAddress!, names.count)
-            return names.prefix(min(held, names.count)).compactMap { $0.map { String(cString: $0) } }
+        var locks = [forkguard_lock_t](repeating: forkguard_lock_t(), count: Int(FORKGUARD_LOCKS_REMEMBERED))
+        let held = forkguard_held_locks(&locks, locks.count)
+        return locks.prefix(held).map { lock in
+            lock.name.map { String(cString: $0) } ?? lock.file.map { "\(String(cString: $0)):\(lock.line)" } ?? "a lock without a name"
         }
     }
 }

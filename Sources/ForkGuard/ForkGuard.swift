@@ -86,7 +86,7 @@ public enum ForkGuard {
     /// Runs `body` while no fork can happen: a fork waits for it, at most until the deadline. For what must not be half done in a child and takes no
     /// ``ForkMutex``: `getaddrinfo`, `setlocale`, a C library with locks of its own.
     ///
-    /// Any thread, any side of a fork. `body` must not fork.
+    /// Any thread, any side of a fork. A fork by `body` itself is not held off.
     @inlinable
     public static func withForkPrevented<Result: ~Copyable, Failure: Error>(
         _ body: () throws(Failure) -> Result, name: StaticString = "withForkPrevented", file: StaticString = #fileID, line: UInt32 = #line

@@ -54,6 +54,6 @@ public final class ForkLocal<Value: Sendable>: Sendable {
         }
     }
 
-    /// Abandons this process's value: the next one that asks builds anew.
+    /// Abandons this process's value: it is never deinitialised, and the next one that asks builds anew.
     public func abandon() { built.withLock { $0 = nil } }
 }

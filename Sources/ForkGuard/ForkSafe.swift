@@ -9,7 +9,8 @@ public protocol ForkSafe: AnyObject, Sendable {
     func resumeAfterFork()
 
     /// In the child, before `fork()` returns, oldest registration first: drop what was inherited. No I/O on it and no closing handshake, which the
-    /// parent's peer would take for the parent's; no waiting for threads, which are gone. ForkGuard's own locks may be taken.
+    /// parent's peer would take for the parent's; no waiting for threads, which are gone. ``ForkMutex`` may be locked here, but one that the
+    /// forking thread itself may hold around a raw `fork()` is still its own: use `withLockIfAvailable` for that.
     func discardAfterFork()
 }
 

@@ -4,6 +4,7 @@
 #define FORKGUARD_ATFORK_H
 
 #include "base.h"
+#include "lock.h"
 #include "report.h"
 
 FORKGUARD_BEGIN
@@ -32,9 +33,9 @@ enum forkguard_fork_flags {
 /// forkguard_last_report says who. Any thread; in a child too. Not in signal handlers.
 pid_t forkguard_fork(uint32_t flags);
 
-/// Writes the names of registered locks that the calling thread holds into `names`, `count` at most, and returns how many it holds.
-/// A lock without a name is given as its place. Best effort: the last eight by depth are remembered.
-size_t forkguard_held_lock_names(const char *FORKGUARD_NULLABLE *FORKGUARD_NONNULL names, size_t count);
+/// Copies the registered locks that the calling thread holds, with their names and places, into `locks`, `count` at most; returns how many it
+/// copied. Best effort: the last eight by depth are remembered. The copies are to be read, not locked.
+size_t forkguard_held_locks(forkguard_lock_t *FORKGUARD_NONNULL locks, size_t count);
 
 FORKGUARD_END
 

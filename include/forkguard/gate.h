@@ -65,7 +65,7 @@ extern FORKGUARD_THREAD_LOCAL forkguard_slot *FORKGUARD_NULLABLE forkguard_threa
 /// After counting out while the gate is not OPEN. (R8)
 void forkguard_gate_left(forkguard_slot *FORKGUARD_NONNULL slot);
 
-/// How many gated sections the calling thread is in: locks that it holds, and `forkguard_prevent_fork`.
+/// How many gated sections the calling thread is in: how many locks it holds.
 FORKGUARD_INLINE uint32_t forkguard_sections_held(void) {
     forkguard_slot *slot = forkguard_thread_slot;
     return slot ? slot->held : 0;
