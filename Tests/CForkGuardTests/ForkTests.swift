@@ -20,4 +20,8 @@ final class ForkTests: XCTestCase {
     func test_behaviour14_twoForkersThatHoldWhatTheOthersChildWants() throws {
         try Probe.run("two-forkers").expectSuccess(printing: "300 pairs ok")
     }
+
+    func test_behaviour16_aThreadThatLeavesWakesTheForkerAtOnce() throws {
+        try Probe.run("woken").expectSuccess(printing: "100 forks woken")
+    }
 }

@@ -78,12 +78,5 @@ extension ForkCounts {
     }
 }
 
-/// Monotonic nanoseconds.
-func nanoseconds() -> UInt64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-}
-
 /// How many registrations are live.
 func registeredCount() -> Int { forkguard_registered_count() }

@@ -4,6 +4,7 @@
 
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 
 enum { A, B, C, D, E, LOCKS };
 static forkguard_lock_t locks[LOCKS] = {
@@ -156,6 +157,67 @@ int scenario_two_forkers(void) {
     // They met: at the first of two forks the other one holds its lock and waits, most times.
     CHECK(torn > 0 && torn <= 2 * TIMES);
     printf("%d pairs ok, %d locks torn\n", TIMES, torn);
+    return 0;
+}
+
+// ---- a thread that leaves wakes the forker ----
+
+static int32_t forking_thread;
+static uint64_t left_at;
+
+static uint64_t nanoseconds(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+static bool sleeps(int32_t thread) {
+    char path[64], text[256] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread);
+    FILE *file = fopen(path, "r");
+    CHECK(file && fgets(text, sizeof text, file));
+    fclose(file);
+    return strrchr(text, ')')[2] == 'S';
+}
+
+static void *leave_when_waited_for(void *context) {
+    forkguard_lock(&locks[A]);
+    pthread_barrier_wait(context);
+    // The gate is closed, and the forker sleeps: it waits for this thread.
+    while (__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_SEQ_CST) != FORKGUARD_GATE_CLOSED || !sleeps(forking_thread)) {}
+    left_at = nanoseconds();
+    forkguard_unlock(&locks[A]);
+    pthread_barrier_wait(context); // ending would wake the forker as well
+    return NULL;
+}
+
+static int ascending(const void *a, const void *b) {
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return left < right ? -1 : left > right;
+}
+
+/// Unwoken, the forker would look again after ten milliseconds.
+int scenario_woken(void) {
+    enum { TIMES = 100 };
+    uint64_t latencies[TIMES];
+    forking_thread = (int32_t)getpid(); // the main thread
+    for (int i = 0; i < TIMES; i++) {
+        pthread_barrier_t inside;
+        pthread_barrier_init(&inside, NULL, 2);
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, leave_when_waited_for, &inside) == 0);
+        pthread_barrier_wait(&inside);
+        pid_t child = fork();
+        if (child == 0) _exit(forkguard_lock(&locks[A]));
+        latencies[i] = nanoseconds() - left_at;
+        pthread_barrier_wait(&inside);
+        check_child(child);
+        pthread_join(thread, NULL);
+        pthread_barrier_destroy(&inside);
+    }
+    qsort(latencies, TIMES, sizeof *latencies, ascending);
+    printf("%d forks woken, median %llu us from leaving to forked\n", TIMES, (unsigned long long)latencies[TIMES / 2] / 1000);
+    CHECK(latencies[TIMES / 2] < 4000000);
     return 0;
 }
 

@@ -18,6 +18,7 @@ static const struct {
     {"survivor", scenario_survivor},
     {"chain", scenario_chain},
     {"two-forkers", scenario_two_forkers},
+    {"woken", scenario_woken},
     {"hook-fork", scenario_hook_fork},
     {"many-forks", scenario_many_forks},
     {"no-memory", scenario_no_memory},

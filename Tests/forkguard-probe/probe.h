@@ -60,6 +60,7 @@ int scenario_sandbox(void);
 int scenario_survivor(void);
 int scenario_chain(void);
 int scenario_two_forkers(void);
+int scenario_woken(void);
 int scenario_hook_fork(void);
 int scenario_many_forks(void);
 int scenario_no_memory(void);
