@@ -215,6 +215,8 @@ const char *forkguard_current_hook(void) {
     return slot && slot->fork_state == FORK_HOOKS ? registry.running : NULL;
 }
 
+const char *forkguard_running_hook(void) { return __atomic_load_n(&registry.running, __ATOMIC_ACQUIRE); }
+
 size_t forkguard_registered_count(void) {
     lock_registry();
     size_t live = registry.live;
@@ -261,9 +263,9 @@ void registry_walk(enum registry_phase phase, uint64_t ordinal) {
         forkguard_callback callback = callback_of(node, phase);
         if (callback && node->born < ordinal && !node->gone && (!node->cancelled || node->cancelled > ordinal)) {
             const char *outer = registry.running; // another fork's, which lent its turn
-            registry.running = node->name;
+            __atomic_store_n(&registry.running, node->name, __ATOMIC_RELEASE);
             int code = callback(node->resource.context);
-            registry.running = outer;
+            __atomic_store_n(&registry.running, outer, __ATOMIC_RELEASE);
             uint64_t after = platform_nanoseconds_coarse();
             if (code == FORKGUARD_GONE) {
                 lock_registry();

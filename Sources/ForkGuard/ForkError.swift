@@ -39,9 +39,14 @@ extension ForkError {
         case EDEADLK:
             self = .insideHook(forkguard_current_hook().map { String(cString: $0) } ?? "a hook")
         case ETIMEDOUT:
-            let report = ForkGuard.lastReport
-            let late = report?.tornHolders.first ?? report?.heldUpBy
-            self = .timedOut(waitingFor: late.map(\.description) ?? "another fork's hooks")
+            // A fork that did not get its turn leaves no report.
+            if let report = ForkGuard.lastReport, report.error == ETIMEDOUT, let late = report.tornHolders.first ?? report.heldUpBy {
+                self = .timedOut(waitingFor: late.description)
+            } else if let hook = forkguard_running_hook() {
+                self = .timedOut(waitingFor: "the hook '\(String(cString: hook))' of another fork")
+            } else {
+                self = .timedOut(waitingFor: "another fork")
+            }
         case EPERM:
             self = .wouldTear(ForkGuard.lastReport?.tornHolders.map { $0.lockName.isEmpty ? $0.description : $0.lockName } ?? [])
         default:

@@ -92,6 +92,8 @@ public struct ForkReport: Sendable, CustomStringConvertible {
     public var windows: Int { Int(raw.windows) }
     /// Preparing took until the deadline.
     public var timedOut: Bool { raw.timed_out != 0 }
+    /// Another fork's hooks did not end by the deadline: this fork, a raw one, went ahead unprepared.
+    public var gotNoTurn: Bool { raw.no_turn != 0 }
     /// How many other threads the gate knew.
     public var otherThreads: Int { Int(raw.prepared_threads) }
     /// Waiting for another fork to end.

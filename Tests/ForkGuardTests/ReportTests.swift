@@ -50,6 +50,53 @@ final class ReportTests: XCTestCase {
         XCTAssert(ForkGuard.lastReport!.description.contains("held up by thread \(holder.threadID) (slowpoke) in 'slow one'"))
     }
 
+    func test_aHookThatDoesNotReturnIsNamedAndRawForksGoAhead() throws {
+        let deadline = ForkGuard.deadline
+        ForkGuard.deadline = .milliseconds(150)
+        defer { ForkGuard.deadline = deadline }
+        let entered = Signal(), leave = Signal()
+        let armed = ForkMutex(true), free = ForkMutex(0, name: "free"), held = ForkMutex(0, name: "held", ifTorn: .rebuild { -1 })
+        let hook = ForkGuard.onFork(
+            name: "stuck",
+            prepare: {
+                let mine = armed.withLock { armed in
+                    defer { armed = false }
+                    return armed
+                }
+                if mine {
+                    entered.send()
+                    leave.wait()
+                }
+            })
+        defer { hook.cancel() }
+        let first = ForkMutex<String>("")
+        let forker = TestThread {
+            held.withLock { _ in
+                let outcome = try? ForkTesting.run(.rawFork, from: .calling) { _ in free.withLock { $0 } }
+                first.withLock { $0 = outcome.map(\.description) ?? "nothing" }
+            }
+        }
+        entered.wait()
+        XCTAssertThrowsError(try ForkGuard.fork { 0 }) {
+            XCTAssertEqual($0 as? ForkError, .timedOut(waitingFor: "the hook 'stuck' of another fork"))
+        }
+        for _ in 0..<3 {
+            let outcome = try ForkTesting.run(.rawFork) { context in
+                context.expect(ForkGuard.lastReport?.gotNoTurn == true, "\(String(describing: ForkGuard.lastReport))")
+                context.expect(free.withLock { $0 } == 0)
+                context.expect(held.withLock { $0 } == -1, "what the other forker held is torn")
+                // The child's own forks are ordinary ones.
+                context.expect(try ForkGuard.fork { 3 }.wait(timeout: .seconds(10)) == .exited(3))
+            }
+            XCTAssert(outcome.succeeded, "\(outcome)")
+        }
+        leave.send()
+        forker.join()
+        XCTAssert(first.withLock { $0 }.contains("exited"), first.withLock { $0 })
+        XCTAssertEqual(try ForkGuard.fork { 0 }.wait(timeout: .seconds(10)), .exited(0))
+        XCTAssertEqual(ForkGuard.lastReport?.gotNoTurn, false)
+    }
+
     func test_anAbsurdDeadlineEndsWithAMessageThatNamesIt() throws {
         for absurd in [Duration.zero, .milliseconds(-5), .seconds(3601), .seconds(Int64.max / 2)] {
             let outcome = try ForkTesting.run(.rawFork) { _ in ForkGuard.deadline = absurd }

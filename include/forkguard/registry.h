@@ -47,6 +47,9 @@ int forkguard_unregister(uint64_t id);
 /// The name of the hook that the calling thread is in, or NULL. It lives as long as the registration.
 const char *FORKGUARD_NULLABLE forkguard_current_hook(void);
 
+/// The name of the hook that any thread is in just now, or NULL. For saying what a fork that waits for its turn waits for. A snapshot.
+const char *FORKGUARD_NULLABLE forkguard_running_hook(void);
+
 /// How many registrations are live. A snapshot.
 size_t forkguard_registered_count(void);
 
