@@ -116,8 +116,7 @@ static void after_in_parent(forkguard_slot *slot) {
     uint64_t ordinal = report_current.ordinal, now = platform_nanoseconds();
     report_current.side = FORKGUARD_PARENT;
     report_current.copy_nanoseconds = now - forking.closed_at;
-    report_current.torn_holders_count =
-        gate_list_breaches(report_current.torn_holders, FORKGUARD_REPORT_ENTRIES, report_current.torn_holders_count);
+    report_current.breaches = gate_breaches();
     slot->fork_state = FORK_HOOKS;
     gate_open();
     report_current.generation = forkguard_generation();
@@ -146,6 +145,7 @@ static void after_in_child(forkguard_slot *slot) {
     report->other_pid = getppid();
     if (prepared) {
         report->copy_nanoseconds = now - forking.closed_at;
+        report->breaches = gate_breaches();
         report->torn_holders_count = gate_list_breaches(report->torn_holders, FORKGUARD_REPORT_ENTRIES, report->torn_holders_count);
     }
     slot->fork_state = FORK_HOOKS;

@@ -52,6 +52,10 @@
 // but then the forker is seen running.
 #define PATIENCE (100 * MILLISECOND)
 
+// How often a parked thread looks again once somebody has lost patience in this fork. What the fork waits for may pass from one thread that parks to
+// the next, and a hundred milliseconds for each add up: seen, three threads that print under flockfile while a fourth flushes, 2.8 s.
+#define IMPATIENCE (1 * MILLISECOND)
+
 // How long the forker waits without progress before it opens a window, and how long the first window is (R13). Both double each time: a section
 // that waits for a parked thread needs an open gate, a section that is merely long needs a closed one, and we cannot tell which.
 #define STILLNESS (10 * MILLISECOND)
@@ -86,7 +90,10 @@ static struct {
     uint64_t reusable_below; // slots of vanished threads below this serial may be used again
     uint32_t open_word;     // FORKGUARD_GATE_OPEN, or FENCED where there is no membarrier
     uint32_t breaches;
-    forkguard_holder breached[FORKGUARD_REPORT_ENTRIES];
+    struct {
+        forkguard_slot *slot;
+        forkguard_holder holder;
+    } breached[FORKGUARD_REPORT_ENTRIES]; // the first threads that did, each once
     uint32_t owed;          // child hooks are to be run
     uint64_t prepared_at;   // 0 while the forker is still preparing
     int32_t forker_thread;
@@ -266,6 +273,11 @@ void forkguard_gate_left(forkguard_slot *slot) {
     if (slot->held == 0 && load_gate() == FORKGUARD_GATE_CLOSED) gate_wake_forker();
 }
 
+static void forget_breaches(void) {
+    __atomic_store_n(&gate.breaches, 0, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < FORKGUARD_REPORT_ENTRIES; i++) __atomic_store_n(&gate.breached[i].slot, NULL, __ATOMIC_RELEASE);
+}
+
 // Whether a parked thread has been patient for long enough after the end of prepare (R15). What libc's fork waits for may be held by the very
 // thread that sleeps here: seen with a thread that held flockfile(stdout), another in fflush(NULL) waiting for it with the list
 // of streams locked, and fork(), which wants that list after our handler. But a large process takes long to copy; so as long as the
@@ -284,9 +296,16 @@ static bool breach(forkguard_slot *slot) {
         return false;
     }
     slot->mark = FORKGUARD_MARK_BREACH;
-    uint32_t index = __atomic_fetch_add(&gate.breaches, 1, __ATOMIC_SEQ_CST);
-    // Described here, because the child may not read /proc before its C phases are done.
-    if (index < FORKGUARD_REPORT_ENTRIES) gate_describe(slot, FORKGUARD_MARK_BREACH, &gate.breached[index]);
+    __atomic_fetch_add(&gate.breaches, 1, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < FORKGUARD_REPORT_ENTRIES; i++) {
+        forkguard_slot *nobody = NULL;
+        if (__atomic_compare_exchange_n(&gate.breached[i].slot, &nobody, slot, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+            // Described here, because the child may not read /proc before its C phases are done.
+            gate_describe(slot, FORKGUARD_MARK_BREACH, &gate.breached[i].holder);
+            break;
+        }
+        if (nobody == slot) break;
+    }
     return true;
 }
 
@@ -294,7 +313,8 @@ static bool breach(forkguard_slot *slot) {
 static bool park(forkguard_slot *slot) {
     count_out(slot);
     while (load_gate() == FORKGUARD_GATE_CLOSED) {
-        if (platform_wait(&forkguard_page.word.gate, FORKGUARD_GATE_CLOSED, (int64_t)PATIENCE)) continue;
+        int64_t patience = gate_breaches() == 0 ? PATIENCE : IMPATIENCE;
+        if (platform_wait(&forkguard_page.word.gate, FORKGUARD_GATE_CLOSED, patience)) continue;
         // Without a wiped page a child that no handler told finds its parent's closed gate.
         generation_discover();
         if (loses_patience() && breach(slot)) return true;
@@ -517,7 +537,7 @@ void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing
     __atomic_store_n(&gate.prepared_at, 0, __ATOMIC_SEQ_CST);
     gate.forker_thread = forker->thread_id = platform_thread_id();
     gate.forker_serial = forker->serial;
-    __atomic_store_n(&gate.breaches, 0, __ATOMIC_SEQ_CST);
+    forget_breaches();
     uint64_t began = platform_nanoseconds();
     if (deadline < began + LEAST_TIME) deadline = began + LEAST_TIME;
     scan scan = {.forker = forker};
@@ -562,9 +582,11 @@ void gate_prepared(void) { __atomic_store_n(&gate.prepared_at, platform_nanoseco
 uint32_t gate_breaches(void) { return __atomic_load_n(&gate.breaches, __ATOMIC_SEQ_CST); }
 
 uint32_t gate_list_breaches(forkguard_holder *holders, uint32_t size, uint32_t count) {
-    uint32_t breaches = gate_breaches();
-    for (uint32_t i = 0; i < breaches; i++, count++)
-        if (i < FORKGUARD_REPORT_ENTRIES && count < size) holders[count] = gate.breached[i];
+    for (unsigned i = 0; i < FORKGUARD_REPORT_ENTRIES && gate.breached[i].slot; i++) {
+        if (gate.breached[i].slot->held == 0) continue; // it had left again
+        if (count < size) holders[count] = gate.breached[i].holder;
+        count++;
+    }
     return count;
 }
 
@@ -604,7 +626,7 @@ void gate_child(forkguard_slot *survivor, bool prepared, bool owed) {
         survivor->pinned = 0;
         survivor->mark = FORKGUARD_MARK_NONE;
     }
-    gate.breaches = 0;
+    forget_breaches();
     gate.forker_serial = 0;
     gate.prepared_at = 0;
     gate.owed = owed;

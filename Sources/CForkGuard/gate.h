@@ -62,7 +62,8 @@ void gate_give_up(void);
 /// `mark`. `survivor` is NULL when it is not known. `owed`: child hooks are still to run.
 void gate_child(forkguard_slot *survivor, bool prepared, bool owed);
 
-/// Appends those that lost their patience to `count` holders of `size`; returns the new count, which may be above `size`.
+/// In the child, before gate_child: appends those that had lost their patience and were inside at the copy to `count` holders of `size`; returns the new
+/// count, which may be above `size`.
 uint32_t gate_list_breaches(forkguard_holder *holders, uint32_t size, uint32_t count);
 
 /// After a fork that nobody was told of, the survivor may not be the thread that discovered it. A thread that runs with a stale serial is the survivor:

@@ -196,6 +196,10 @@ size_t forkguard_report_format(const forkguard_report *report, char *text, size_
     text_add_number(&buffer, report->windows);
     text_add(&buffer, ", torn ");
     text_add_number(&buffer, report->torn_holders_count);
+    if (report->breaches) {
+        text_add(&buffer, ", let in while forking ");
+        text_add_number(&buffer, report->breaches);
+    }
     text_add(&buffer, report->timed_out ? ", the deadline was reached" : "");
     text_add(&buffer, report->no_turn ? ", another fork's hooks did not end by the deadline" : "");
     text_add(&buffer, "\n");

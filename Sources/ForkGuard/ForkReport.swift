@@ -108,7 +108,10 @@ public struct ForkReport: Sendable, CustomStringConvertible {
     public var hooksAfter: Duration { .nanoseconds(Int64(raw.after_nanoseconds)) }
     /// Who was inside while the fork waited for more than a millisecond.
     public var heldUpBy: Holder? { raw.blocker.thread_id == 0 ? nil : Holder(raw.blocker) }
-    /// How many threads were inside at the copy; ``tornHolders`` has the first eight.
+    /// How often a parked thread was let in while the fork was under way, because fork() itself seemed to wait for it.
+    public var letIn: Int { Int(raw.breaches) }
+    /// How many threads were inside at the copy, as far as this side knows: of those that were let in only the child does.
+    /// ``tornHolders`` has the first eight.
     public var tornCount: Int { Int(raw.torn_holders_count) }
     /// The threads that were inside at the copy.
     public var tornHolders: [Holder] { elements(raw.torn_holders, count: raw.torn_holders_count).map(Holder.init) }

@@ -24,4 +24,8 @@ final class ForkTests: XCTestCase {
     func test_behaviour16_aThreadThatLeavesWakesTheForkerAtOnce() throws {
         try Probe.run("woken").expectSuccess(printing: "100 forks woken")
     }
+
+    func test_behaviour19_whatForkWaitsForIsHeldByAThreadThatWasParked() throws {
+        try Probe.run("parked-stream").expectSuccess(printing: "50 forks beside parked streams")
+    }
 }

@@ -221,6 +221,65 @@ int scenario_woken(void) {
     return 0;
 }
 
+// ---- what libc's fork waits for is held by a thread that we parked ----
+
+static FILE *stream;
+
+static void *print_slowly(void *context) {
+    (void)context;
+    for (;;) {
+        flockfile(stream);
+        fputs("x", stream);
+        forkguard_lock(&locks[A]);
+        for (int i = 0; i < 2000; i++) __asm__ volatile("");
+        forkguard_unlock(&locks[A]);
+        funlockfile(stream);
+    }
+    return NULL;
+}
+
+static void *flush_all(void *context) {
+    (void)context;
+    for (;;) fflush(NULL); // holds the list of streams, which fork(3) wants, while it waits for each stream
+    return NULL;
+}
+
+/// Every fork ends well before the deadline, and what was let in is out again, or told to be torn.
+int scenario_parked_stream(void) {
+    enum { TIMES = 50 };
+    CHECK((stream = fopen("/dev/null", "w")) != NULL);
+    pthread_t thread;
+    for (int i = 0; i < 3; i++) CHECK(pthread_create(&thread, NULL, print_slowly, NULL) == 0);
+    CHECK(pthread_create(&thread, NULL, flush_all, NULL) == 0);
+    int let_in = 0, torn = 0;
+    uint64_t longest = 0;
+    for (int i = 0; i < TIMES; i++) {
+        uint64_t began = nanoseconds();
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(20);
+            forkguard_report report;
+            CHECK(forkguard_last_report(&report) == 0);
+            int found = forkguard_lock(&locks[A]);
+            CHECK(found == FORKGUARD_LOCKED || report.torn_holders_count > 0);
+            _exit(found == FORKGUARD_TORN ? 42 : 0);
+        }
+        uint64_t took = nanoseconds() - began;
+        if (took > longest) longest = took;
+        int status = wait_for(child);
+        CHECK(status == 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 42));
+        torn += status != 0;
+        forkguard_report report;
+        CHECK(forkguard_last_report(&report) == 0 && !report.timed_out);
+        let_in += report.breaches != 0;
+    }
+    dprintf(1, "%d forks beside parked streams, %d let somebody in, %d children torn, longest %llu ms\n", TIMES, let_in, torn,
+            (unsigned long long)longest / 1000000);
+    CHECK(let_in > 0); // or this has tested nothing
+    CHECK(longest < 2500000000u); // half the deadline; seen: 0.13 s
+    _exit(0);
+}
+
 // ---- forks inside hooks ----
 
 static int forks_in_hooks, nested_children, discards;

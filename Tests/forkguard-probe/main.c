@@ -19,6 +19,7 @@ static const struct {
     {"chain", scenario_chain},
     {"two-forkers", scenario_two_forkers},
     {"woken", scenario_woken},
+    {"parked-stream", scenario_parked_stream},
     {"hook-fork", scenario_hook_fork},
     {"many-forks", scenario_many_forks},
     {"no-memory", scenario_no_memory},

@@ -61,6 +61,7 @@ int scenario_survivor(void);
 int scenario_chain(void);
 int scenario_two_forkers(void);
 int scenario_woken(void);
+int scenario_parked_stream(void);
 int scenario_hook_fork(void);
 int scenario_many_forks(void);
 int scenario_no_memory(void);

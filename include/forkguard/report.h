@@ -57,7 +57,8 @@ typedef struct forkguard_report {
     uint32_t timed_out;  // preparing took until the deadline
     uint32_t no_turn;    // another fork's hooks did not end by the deadline
     uint32_t prepared_threads; // how many other threads the gate knew
-    uint32_t torn_holders_count; // threads inside at the copy; the first ones are listed
+    uint32_t breaches; // how often a parked thread was let in while the fork was under way, because fork() itself seemed to wait for it
+    uint32_t torn_holders_count; // threads inside at the copy; the first ones are listed. Those that were let in are known to the child only
     uint32_t hook_failures_count;
     uint64_t turn_nanoseconds;
     uint64_t prepare_nanoseconds; // prepare hooks

@@ -108,7 +108,7 @@ void platform_thread_name(int32_t thread_id, char name[16]) {
 bool platform_thread_sleeps(int32_t thread_id) {
     // proc_pid_stat(5): "pid (comm) state ..."; comm may itself contain parentheses, so the last one counts.
     char text[256];
-    if (read_task_file(thread_id, "stat", text, sizeof text) <= 0) return false;
+    if (read_task_file(thread_id, "stat", text, sizeof text) <= 0) return true; // no /proc here
     const char *end = strrchr(text, ')');
     return end && end[1] == ' ' && end[2] == 'S';
 }

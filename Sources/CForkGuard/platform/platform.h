@@ -32,7 +32,7 @@ int32_t platform_thread_id(void);
 /// The thread's name, or "" when it has none or is not of this process.
 void platform_thread_name(int32_t thread_id, char name[16]);
 
-/// Whether the thread is seen asleep in the kernel, as one is that waits for a lock. False when it runs, or cannot be told.
+/// Whether the thread is asleep in the kernel, as one is that waits for a lock. True also where that cannot be told: time alone decides then.
 bool platform_thread_sleeps(int32_t thread_id);
 
 /// Copies memory that may have been unmapped meanwhile. False where there is nothing.
