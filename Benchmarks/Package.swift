@@ -8,12 +8,20 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
     ],
     targets: [
-        // fork(2), which Swift hides, page-fault counts, and what a bare process forks like.
+        // fork(2), which Swift hides, page-fault counts, and threads that hammer.
         .target(name: "CBench"),
+        // Processes that only fork, which differ in nothing but that one has ForkGuard in it. The benchmark starts them; it depends on
+        // them so that `swift run` builds them.
+        .target(name: "CIdle"),
+        .executableTarget(name: "idle-bare", dependencies: ["CIdle"]),
+        .executableTarget(name: "idle-linked", dependencies: ["CIdle", .product(name: "CForkGuard", package: "ForkGuard")]),
         .executableTarget(
             name: "forkguard-bench",
             dependencies: [
                 "CBench",
+                "CIdle",
+                "idle-bare",
+                "idle-linked",
                 .product(name: "ForkGuard", package: "ForkGuard"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ]

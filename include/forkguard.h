@@ -8,7 +8,9 @@
 #include "forkguard/generation.h" // which process is this
 #include "forkguard/gate.h"       // no thread is inside a section while a fork copies the process
 #include "forkguard/lock.h"       // the fork-aware lock
+#include "forkguard/condition.h"  // waiting for what a lock protects
 #include "forkguard/registry.h"   // who is told about a fork
+#include "forkguard/foreign.h"    // locks that are not ours
 #include "forkguard/report.h"     // what the last fork did
 #include "forkguard/atfork.h"     // forkguard_fork, and the order of the phases
 #include "forkguard/child.h"      // the child, as its parent holds it

@@ -1,9 +1,10 @@
 // Forking: the one pthread_atfork triple, and the order of the phases.
 //
-//     prepare   take the turn, users' prepare hooks (newest first), close the gate
+//     prepare   take the turn, users' prepare hooks (newest first), close the gate and take the foreign locks, in windows
 //     ---- fork ----
-//     child     C phases: registry, report, gate, generation; then users' child hooks (oldest first), the turn is free
-//     parent    open the gate, users' parent hooks (oldest first), pass the turn on; the same when the fork failed
+//     child     C phases: turn, registry, foreign locks, report, gate, generation; then foreign locks that could not be made anew there, users' child
+//               hooks (oldest first), the turn is free
+//     parent    let go of the foreign locks, open the gate, users' parent hooks (oldest first), pass the turn on; the same when the fork failed
 //
 // Standard output is flushed by forkguard_fork before all that.
 //
@@ -15,10 +16,12 @@
 // one that nobody told: whatever others held is torn, and the child hooks run once the thread has left its hooks.
 //
 // forkguard_fork does the preparing before it calls fork(), because only there it can still refuse. Its handler, which runs later, drains once more
-// if a parked thread had to be let in meanwhile (R15).
+// if a parked thread had to be let in meanwhile (R15). The foreign locks it lets go of in between: other libraries' prepare handlers run there, and what
+// those wait for may be held by a thread that waits for one of these locks.
 
 #include "atfork.h"
 
+#include "foreign.h"
 #include "gate.h"
 #include "generation.h"
 #include "platform/platform.h"
@@ -48,6 +51,7 @@ static struct {
     uint32_t handlers; // the atfork triple is installed
     uint32_t owed;     // enum owed
     uint32_t owed_seen;   // enum forkguard_seen, for the report
+    uint64_t owed_ordinal;
     uint32_t owed_runner; // thread that runs what is owed
 } forking;
 
@@ -55,11 +59,26 @@ enum owed { OWED_NOTHING = 0, OWED_FIRST_USE, OWED_ALL, OWED_RUNNING };
 
 // ---- prepare ----
 
-static uint64_t begin_fork(uint32_t seen) {
-    memset(&report_current, 0, sizeof report_current);
-    report_current.ordinal = registry_next_fork();
+static uint64_t begin_report(uint64_t ordinal, uint32_t seen) {
+    report_clear();
+    report_current.ordinal = ordinal;
     report_current.seen = seen;
-    return report_current.ordinal;
+    report_current.foreign_locks = (uint32_t)registry_locks();
+    return ordinal;
+}
+
+// What a child reports of itself.
+static void report_birth(bool prepared) {
+    forkguard_report *report = &report_current;
+    report->side = FORKGUARD_CHILD;
+    report->other_pid = getppid();
+    report->foreign_locks = foreign_in_child.locks;
+    report->foreign_reinitialized = foreign_in_child.reinitialized;
+    report->foreign_own = foreign_in_child.own;
+    for (uint32_t i = 0; i < foreign_in_child.torn_count; i++)
+        if (report->torn_holders_count++ < FORKGUARD_REPORT_ENTRIES && i < FORKGUARD_REPORT_ENTRIES)
+            report->torn_holders[report->torn_holders_count - 1] = foreign_in_child.torn[i];
+    gate_report_vanished(report, prepared);
 }
 
 static void close_gate(forkguard_slot *slot, gate_closing *closing) {
@@ -72,7 +91,7 @@ static void close_gate(forkguard_slot *slot, gate_closing *closing) {
     report->windows += closing->windows;
     report->prepared_threads = closing->threads;
     report->timed_out |= closing->late != 0;
-    if (closing->blocker.thread_id) report->blocker = closing->blocker;
+    if (closing->blocker.thread_id || *closing->blocker.lock_name) report->blocker = closing->blocker;
     report->torn_holders_count = closing->holders_count;
     memcpy(report->torn_holders, closing->holders, sizeof closing->holders);
     forking.closed_at = platform_nanoseconds();
@@ -89,7 +108,7 @@ static int prepare(forkguard_slot *slot, uint64_t deadline, gate_closing *closin
         return ETIMEDOUT;
     }
     slot->fork_state = FORK_HOOKS;
-    uint64_t ordinal = begin_fork(FORKGUARD_SEEN_HANDLERS);
+    uint64_t ordinal = begin_report(registry_next_fork(), FORKGUARD_SEEN_HANDLERS);
     uint64_t before = platform_nanoseconds();
     report_current.turn_nanoseconds = before - began;
     registry_begin();
@@ -118,7 +137,9 @@ static void after_in_parent(forkguard_slot *slot) {
     report_current.copy_nanoseconds = now - forking.closed_at;
     report_current.breaches = gate_breaches();
     slot->fork_state = FORK_HOOKS;
+    foreign_release();
     gate_open();
+    foreign_settle();
     report_current.generation = forkguard_generation();
     registry_walk(REGISTRY_PARENT, ordinal);
     report_current.after_nanoseconds = platform_nanoseconds() - now;
@@ -128,6 +149,7 @@ static void after_in_parent(forkguard_slot *slot) {
 static void become_child(forkguard_slot *survivor, bool prepared, enum owed owed) {
     turn_child(survivor, survivor && survivor->fork_state != FORK_NONE);
     registry_child(survivor && survivor->fork_state == FORK_HOOKS);
+    foreign_child(survivor, prepared);
     report_child();
     forking.owed = owed;
     gate_child(survivor, prepared, owed != OWED_NOTHING);
@@ -137,27 +159,48 @@ static void become_child(forkguard_slot *survivor, bool prepared, enum owed owed
 static void after_in_child(forkguard_slot *slot) {
     bool prepared = slot->fork_state == FORK_CLOSED;
     uint64_t now = platform_nanoseconds();
-    if (!prepared) begin_fork(FORKGUARD_SEEN_HANDLERS);
     forkguard_report *report = &report_current;
+    if (!prepared) {
+        begin_report(registry_next_fork(), FORKGUARD_SEEN_HANDLERS);
+        report->no_turn = true;
+        text_copy(report->waited_hook, sizeof report->waited_hook, forkguard_running_hook());
+    }
     uint64_t ordinal = report->ordinal;
-    report->side = FORKGUARD_CHILD;
-    report->no_turn = !prepared;
-    report->other_pid = getppid();
     if (prepared) {
         report->copy_nanoseconds = now - forking.closed_at;
         report->breaches = gate_breaches();
         report->torn_holders_count = gate_list_breaches(report->torn_holders, FORKGUARD_REPORT_ENTRIES, report->torn_holders_count);
     }
     slot->fork_state = FORK_HOOKS;
+    forking.owed_ordinal = ordinal;
     become_child(slot, prepared, registry_has_first_use() ? OWED_FIRST_USE : OWED_NOTHING);
     report->generation = forkguard_generation_slow();
+    uint64_t born = platform_nanoseconds();
+    report->child_nanoseconds = born - now;
     // ---- the C phases end here ----
+    foreign_finish_child();
+    report_birth(prepared);
     registry_walk(REGISTRY_CHILD, ordinal);
-    report->after_nanoseconds = platform_nanoseconds() - now;
+    report->after_nanoseconds = platform_nanoseconds() - born;
     registry_end();
     report_publish(false); // the parent prints
     slot->fork_state = FORK_NONE;
     turn_pass(slot);
+}
+
+// A child that was not prepared. Who registers from now on belongs to it, and is not told.
+static void owe_everything(forkguard_slot *survivor, enum forkguard_seen seen) {
+    forking.owed_seen = seen;
+    forking.owed_ordinal = registry_next_fork();
+    if (!survivor || survivor->fork_state == FORK_NONE) {
+        // Who asks for the report before the hooks could run, inside a section, is not to find the parent's.
+        begin_report(forking.owed_ordinal, seen);
+        report_current.side = FORKGUARD_CHILD;
+        report_current.generation = generation_upcoming();
+        report_child();
+        report_publish(false);
+    }
+    become_child(survivor, false, OWED_ALL);
 }
 
 // ---- the handlers ----
@@ -170,7 +213,7 @@ static void handle_prepare(void) {
     gate_adopt(slot);
     if (slot->fork_state == FORK_CLOSED) {
         // forkguard_fork closed the gate. What others' handlers did since may have made a parked thread go in.
-        if (gate_breaches() != 0) close_gate(slot, &closing);
+        if (gate_breaches() != 0 || registry_locks() != 0) close_gate(slot, &closing);
     } else if (slot->fork_state != FORK_NONE) {
         slot->nested_forks++;
     } else {
@@ -200,8 +243,7 @@ static void handle_child(void) {
     forkguard_slot *slot = gate_slot();
     if (slot->nested_forks) {
         slot->nested_forks--;
-        forking.owed_seen = FORKGUARD_SEEN_NESTED;
-        become_child(slot, false, OWED_ALL);
+        owe_everything(slot, FORKGUARD_SEEN_NESTED);
     } else {
         after_in_child(slot);
     }
@@ -210,9 +252,7 @@ static void handle_child(void) {
 
 void atfork_discovered(void) {
     // A thread that has a slot here had it before the fork: it is the survivor (gate.c, make_slot).
-    forkguard_slot *survivor = forkguard_thread_slot;
-    forking.owed_seen = FORKGUARD_SEEN_LATE;
-    become_child(survivor, false, OWED_ALL);
+    owe_everything(forkguard_thread_slot, FORKGUARD_SEEN_LATE);
 }
 
 void atfork_run_owed_hooks(void) {
@@ -237,21 +277,24 @@ void atfork_run_owed_hooks(void) {
     slot->fork_state = FORK_TURN;
     bool mine = turn_take(slot, platform_nanoseconds() + forkguard_deadline_ms() * MILLISECOND);
     slot->fork_state = FORK_HOOKS;
-    uint64_t ordinal = begin_fork(owed == OWED_ALL ? forking.owed_seen : FORKGUARD_SEEN_HANDLERS), now = platform_nanoseconds();
-    report_current.side = FORKGUARD_CHILD;
-    report_current.other_pid = getppid();
+    uint64_t ordinal = forking.owed_ordinal, now = platform_nanoseconds();
     registry_begin();
+    if (owed == OWED_ALL) {
+        begin_report(ordinal, forking.owed_seen);
+        foreign_finish_child();
+        report_birth(false);
+    } else {
+        report_resume();
+    }
     registry_walk(owed == OWED_ALL ? REGISTRY_CHILD_ALL : REGISTRY_CHILD_FIRST_USE, ordinal);
     registry_end();
-    report_current.after_nanoseconds = platform_nanoseconds() - now;
+    report_current.after_nanoseconds += platform_nanoseconds() - now;
     __atomic_store_n(&forking.owed, OWED_NOTHING, __ATOMIC_RELEASE);
     gate_hooks_done();
     generation_publish();
     platform_wake(&forking.owed, INT_MAX);
-    if (owed == OWED_ALL) {
-        report_current.generation = forkguard_generation();
-        report_publish(true);
-    }
+    report_current.generation = forkguard_generation();
+    report_publish(owed == OWED_ALL);
     slot->fork_state = FORK_NONE;
     if (mine) turn_pass(slot);
 }
@@ -303,17 +346,21 @@ pid_t forkguard_fork(uint32_t flags) {
             slot->fork_state = FORK_NONE;
             return refuse(ETIMEDOUT);
         }
-        if (closing.late == 0 && closing.turn == 0 && closing.chain == 0) break;
+        uint32_t own = 0;
+        if (!(flags & FORKGUARD_FORK_HOLDING_LOCKS))
+            own = foreign_list_own(report_current.torn_holders, FORKGUARD_REPORT_ENTRIES, &report_current.torn_holders_count);
+        if (own == 0 && closing.late == 0 && closing.turn == 0 && closing.chain == 0) break;
         // A thread that waits for its turn while it is inside goes first, and is out when its turn is over; then we try again. One that
         // is blocked on a lock of this thread's would still be.
-        bool again = closing.late == 0 && closing.turn != 0 && platform_nanoseconds() < deadline;
-        int error = again ? EAGAIN : closing.chain != 0 && closing.turn == 0 ? EPERM : ETIMEDOUT;
+        bool again = own == 0 && closing.late == 0 && closing.turn != 0 && platform_nanoseconds() < deadline;
+        int error = again ? EAGAIN : own != 0 ? EBUSY : closing.chain != 0 && closing.turn == 0 ? EPERM : ETIMEDOUT;
         // Everything is undone; hooks see a fork that failed.
         report_current.error = error;
         after_in_parent(slot);
         end_fork(slot, !again);
         if (!again) return refuse(error);
     }
+    foreign_release();
     forking.by_us = true;
     if (!forking.handlers) handle_prepare();
     pid_t child = fork();

@@ -30,7 +30,9 @@
 #include "gate.h"
 
 #include "atfork.h"
+#include "foreign.h"
 #include "generation.h"
+#include "mutex.h"
 #include "platform/platform.h"
 #include "report.h"
 #include "trap.h"
@@ -39,6 +41,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -63,6 +66,10 @@
 
 // Who holds a fork up for less than this is not worth a name.
 #define WORTH_NAMING (1 * MILLISECOND)
+
+// How long the gate is open between two attempts to take the foreign locks: at first, and at most (R13).
+#define FIRST_FOREIGN_WINDOW (MILLISECOND / 4)
+#define LONGEST_FOREIGN_WINDOW (16 * MILLISECOND)
 
 // A deadline that is over before it began still leaves time for one honest scan.
 #define LEAST_TIME (10 * MILLISECOND)
@@ -201,6 +208,8 @@ static forkguard_slot *make_slot(void) {
     slot->word = serial << FORKGUARD_WORD_SHIFT;
     slot->held = 0;
     slot->thread_id = platform_thread_id();
+    slot->mutex_id = mutex_thread_id();
+    platform_own_name(slot->thread_name);
     slot->blocked_on = NULL;
     slot->pinned = 0;
     slot->waits_for_turn = 0;
@@ -533,6 +542,43 @@ static void open_gate_word(void) {
     platform_wake(&forkguard_page.word.gate, INT_MAX);
 }
 
+// Follows who waits for whom from one thread, which may be inside nothing. `passed` sums up the sequence numbers of the notes on the way (R12).
+static bool leads_to_forker(forkguard_slot *slot, const forkguard_slot *forker, uint64_t *passed) {
+    *passed = 0;
+    for (unsigned steps = 0; slot && steps < 64; steps++) {
+        uint32_t sequence;
+        uint64_t owner = blocker_of(slot, &sequence);
+        *passed = *passed * 31 + sequence;
+        if (owner == 0) return false;
+        if (owner == forker->serial) return true;
+        slot = gate_slot_of(owner);
+        if (slot && __atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST)) return true;
+    }
+    return false;
+}
+
+typedef struct find_thread {
+    int32_t mutex_id;
+    forkguard_slot *found;
+} find_thread;
+
+static bool find_thread_id(forkguard_slot *slot, void *context) {
+    find_thread *wanted = context;
+    if (slot->mutex_id == wanted->mutex_id) wanted->found = slot;
+    return !wanted->found;
+}
+
+uint32_t gate_mark_of_stuck(int32_t mutex_id, forkguard_slot *forker) {
+    find_thread wanted = {mutex_id, NULL};
+    gate_each(find_thread_id, &wanted);
+    forkguard_slot *slot = wanted.found;
+    if (!slot || slot == forker) return FORKGUARD_MARK_NONE;
+    if (__atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST)) return FORKGUARD_MARK_TURN;
+    uint64_t once, again;
+    return leads_to_forker(slot, forker, &once) && leads_to_forker(slot, forker, &again) && once == again ? FORKGUARD_MARK_CHAIN
+                                                                                                            : FORKGUARD_MARK_NONE;
+}
+
 void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing) {
     __atomic_store_n(&gate.prepared_at, 0, __ATOMIC_SEQ_CST);
     gate.forker_thread = forker->thread_id = platform_thread_id();
@@ -541,40 +587,54 @@ void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing
     uint64_t began = platform_nanoseconds();
     if (deadline < began + LEAST_TIME) deadline = began + LEAST_TIME;
     scan scan = {.forker = forker};
-    uint64_t stillness = STILLNESS, window = WINDOW;
+    uint64_t stillness = STILLNESS, window = WINDOW, foreign_window = FIRST_FOREIGN_WINDOW;
     close_and_fence();
     uint32_t fewest = UINT32_MAX, inside;
     uint64_t progress = began;
     for (;;) {
         uint32_t event = __atomic_load_n(&forkguard_page.word.gate_event, __ATOMIC_SEQ_CST);
         inside = scan_slots(&scan);
-        if (inside == 0) break;
+        if (inside == 0 && foreign_take(forker, false)) break;
         uint64_t now = platform_nanoseconds();
-        if (scan.first_inside && now - began > WORTH_NAMING && scan.first_inside->thread_id != closing->blocker.thread_id)
-            gate_describe(scan.first_inside, FORKGUARD_MARK_NONE, &closing->blocker);
-        if (now >= deadline) break;
-        if (inside < fewest) {
-            fewest = inside;
-            progress = now;
+        if (now - began > WORTH_NAMING) {
+            if (inside == 0) foreign_describe_blocker(&closing->blocker);
+            else if (scan.first_inside && scan.first_inside->thread_id != closing->blocker.thread_id)
+                gate_describe(scan.first_inside, FORKGUARD_MARK_NONE, &closing->blocker);
         }
-        uint64_t until = progress + stillness < deadline ? progress + stillness : deadline;
-        if (now >= until) { // R13
-            closing->windows++;
-            open_gate_word();
-            uint32_t never = 0;
-            platform_wait(&never, 0, (int64_t)(window < deadline - now ? window : deadline - now));
+        if (now >= deadline) {
+            foreign_take(forker, true);
+            break;
+        }
+        uint64_t open_for = 0;
+        if (inside == 0) {
+            open_for = foreign_window;
+            if (foreign_window < LONGEST_FOREIGN_WINDOW) foreign_window *= 2;
+        } else {
+            if (inside < fewest) {
+                fewest = inside;
+                progress = now;
+            }
+            uint64_t until = progress + stillness < deadline ? progress + stillness : deadline;
+            if (now < until) {
+                platform_wait(&forkguard_page.word.gate_event, event, (int64_t)(until - now));
+                continue;
+            }
+            open_for = window;
             stillness *= 2;
             window *= 2;
-            close_and_fence();
-            fewest = UINT32_MAX;
-            progress = platform_nanoseconds();
-            continue;
         }
-        platform_wait(&forkguard_page.word.gate_event, event, (int64_t)(until - now));
+        closing->windows++; // R13
+        open_gate_word();
+        uint32_t never = 0;
+        platform_wait(&never, 0, (int64_t)(open_for < deadline - now ? open_for : deadline - now));
+        close_and_fence();
+        fewest = UINT32_MAX;
+        progress = platform_nanoseconds();
     }
     closing->threads = scan.threads;
     marking marking = {closing, forker, inside != 0};
     gate_each(mark, &marking);
+    foreign_list_marked(closing);
 }
 
 void gate_prepared(void) { __atomic_store_n(&gate.prepared_at, platform_nanoseconds(), __ATOMIC_RELEASE); }
@@ -609,13 +669,44 @@ void gate_give_up(void) {
 
 // ---- the child ----
 
-static bool mark_bypassed(forkguard_slot *slot, void *context) {
-    if (slot != context && slot->held != 0) slot->mark = FORKGUARD_MARK_BYPASS;
+// Who was there at the copy: noted in the C phases, described after them.
+static struct {
+    uint32_t count, inside_count;
+    forkguard_thread threads[FORKGUARD_REPORT_THREADS];
+    const forkguard_slot *inside[FORKGUARD_REPORT_ENTRIES];
+} vanished;
+
+static bool note_vanished(forkguard_slot *slot, void *context) {
+    if (slot == context) return true;
+    if (vanished.count < FORKGUARD_REPORT_THREADS) {
+        vanished.threads[vanished.count].thread_id = slot->thread_id;
+        memcpy(vanished.threads[vanished.count].name, slot->thread_name, sizeof slot->thread_name);
+    }
+    vanished.count++;
     return true;
+}
+
+static bool mark_bypassed(forkguard_slot *slot, void *context) {
+    if (slot == context || slot->held == 0) return true;
+    slot->mark = FORKGUARD_MARK_BYPASS;
+    if (vanished.inside_count < FORKGUARD_REPORT_ENTRIES) vanished.inside[vanished.inside_count] = slot;
+    vanished.inside_count++;
+    return true;
+}
+
+void gate_report_vanished(forkguard_report *report, bool prepared) {
+    report->vanished_count = vanished.count;
+    memcpy(report->vanished, vanished.threads, sizeof report->vanished);
+    if (prepared) return;
+    for (uint32_t i = 0; i < vanished.inside_count; i++)
+        if (report->torn_holders_count++ < FORKGUARD_REPORT_ENTRIES && i < FORKGUARD_REPORT_ENTRIES)
+            gate_describe(vanished.inside[i], FORKGUARD_MARK_BYPASS, &report->torn_holders[report->torn_holders_count - 1]);
 }
 
 void gate_child(forkguard_slot *survivor, bool prepared, bool owed) {
     // Before the horizon moves, while those of the parent still count as live.
+    vanished.count = vanished.inside_count = 0;
+    gate_each(note_vanished, survivor);
     if (!prepared) gate_each(mark_bypassed, survivor);
     gate.horizon = gate.next_serial;
     gate.survivor = survivor ? survivor->serial : 0;
@@ -623,6 +714,7 @@ void gate_child(forkguard_slot *survivor, bool prepared, bool owed) {
     if (survivor) {
         gate.reusable_below = gate.horizon;
         survivor->thread_id = platform_thread_id();
+        survivor->mutex_id = mutex_thread_id();
         survivor->pinned = 0;
         survivor->mark = FORKGUARD_MARK_NONE;
     }
@@ -650,6 +742,7 @@ void gate_describe(const forkguard_slot *slot, uint32_t mark, forkguard_holder *
     holder->mark = mark;
     holder->lock_name[0] = holder->lock_place[0] = 0;
     platform_thread_name(slot->thread_id, holder->thread_name);
+    if (!*holder->thread_name) memcpy(holder->thread_name, slot->thread_name, sizeof slot->thread_name);
     // The hints may be old, and what they point to freed. Believe the one whose word says that this thread has it, the outermost first.
     for (unsigned i = 0; i < FORKGUARD_LOCKS_REMEMBERED; i++) {
         forkguard_lock_t copy;

@@ -85,6 +85,13 @@ uint32_t gate_mark_of(uint64_t serial, int32_t *thread_id);
 /// The one thread that waits for its turn to fork and on which the holder of `lock` depends, or NULL. For a forker in its hooks (R22).
 forkguard_slot *gate_waiter_behind(const forkguard_lock_t *lock);
 
+/// Why the thread that mutexes know by this id cannot let go of anything before the forker's fork is over (FORKGUARD_MARK_TURN, _CHAIN), or FORKGUARD_MARK_NONE. While the
+/// gate is closed.
+uint32_t gate_mark_of_stuck(int32_t mutex_id, forkguard_slot *forker);
+
+/// In a child, after gate_child: the threads that vanished, and after a fork that was not prepared those that were inside. May read /proc.
+void gate_report_vanished(forkguard_report *report, bool prepared);
+
 /// Visits every live slot.
 typedef bool (*gate_visit)(forkguard_slot *slot, void *context);
 void gate_each(gate_visit visit, void *context);

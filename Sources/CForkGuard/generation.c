@@ -60,8 +60,10 @@ void generation_publish(void) {
     if (generation_has_page()) __atomic_store_n(&forkguard_page.word.generation, __atomic_load_n(&known.generation, __ATOMIC_RELAXED), __ATOMIC_RELEASE);
 }
 
+uint64_t generation_upcoming(void) { return __atomic_load_n(&known.generation, __ATOMIC_RELAXED) + 1; }
+
 void generation_child(bool owed) {
-    __atomic_store_n(&known.generation, known.generation + 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&known.generation, generation_upcoming(), __ATOMIC_RELEASE);
     known.pid = getpid();
     __atomic_store_n(&forkguard_page.word.discovery, discovery_tag() | DISCOVERY_DONE, __ATOMIC_RELEASE);
     if (!owed) generation_publish();

@@ -18,6 +18,9 @@ void generation_discover(void);
 /// The child's C phase: a new generation. `owed`: child hooks are still to run, so the inline question stays slow until `generation_publish`.
 void generation_child(bool owed);
 
+/// The generation that `generation_child` is going to publish.
+uint64_t generation_upcoming(void);
+
 /// Child hooks have run: the inline question may be answered by the page.
 void generation_publish(void);
 

@@ -1,7 +1,7 @@
-// Who is told about a fork: resources with callbacks.
+// Who is told about a fork: resources with callbacks; and which locks that are not ours are to be free at a fork (foreign.c).
 //
 // Registrations are nodes in chunks that are never freed; an id is the node's index and a counter, so a stale id is recognised. A node is
-// in one list, oldest first. The list's lock is one of our own gated locks: so no other thread is changing the list at a fork, and after a fork that
+// in one of two lists, oldest first. The lists' lock is one of our own gated locks: so no other thread is changing the list at a fork, and after a fork that
 // was not prepared it is found torn, and repaired from its forward links, which are written so that every prefix of a change is a whole list.
 //
 // A walk holds no lock while it calls hooks, which may register and cancel. Instead nothing is unlinked while a walk is under way: cancelling
@@ -10,6 +10,7 @@
 
 #include "registry.h"
 
+#include "foreign.h"
 #include "gate.h"
 #include "platform/platform.h"
 #include "report.h"
@@ -34,41 +35,63 @@ typedef struct node {
     struct node *next, *previous;
     uint32_t index;
     char name[FORKGUARD_NAME_SIZE];
-    forkguard_resource resource;
+    bool is_lock;
+    forkguard_resource resource; // of a lock: name, release, context
+    registry_lock lock;
 } node;
+
+typedef struct list {
+    node head; // a sentinel; head.next is the oldest
+    node *newest;
+    size_t live;
+} list;
 
 static struct {
     forkguard_lock_t lock;
     node *chunks[CHUNKS];
     uint32_t used;  // nodes that were ever handed out
     node *free;     // linked by `next`
-    node head;      // a sentinel; head.next is the oldest
-    node *newest;
+    list resources, locks;
     uint64_t fork; // the ordinal of the fork that was begun last
     uint64_t counter;
-    size_t live, cancelled, sweep_at;
+    size_t cancelled, sweep_at;
     uint32_t walks;
     const char *running; // the hook that is being called
     uint32_t first_use; // how many live ones wait for the first use
 } registry = {
-    .lock = FORKGUARD_LOCK_INITIALIZER("ForkGuard's registry"), .newest = &registry.head, .sweep_at = SWEEP_AT_LEAST,
+    .lock = FORKGUARD_LOCK_INITIALIZER("ForkGuard's registry"),
+    .resources.newest = &registry.resources.head,
+    .locks.newest = &registry.locks.head,
+    .sweep_at = SWEEP_AT_LEAST,
 };
 
-static void lock_registry(void) {
-    if (forkguard_lock(&registry.lock) == FORKGUARD_LOCKED) return;
-    // A thread was changing the list at a fork that was not prepared. Forward links are whole; what follows from them is computed again.
-    // A node that was in neither list at that moment is lost: some bytes.
-    node *last = &registry.head;
-    registry.live = registry.cancelled = registry.first_use = 0;
+static list *list_of(const node *node) { return node->is_lock ? &registry.locks : &registry.resources; }
+static size_t live_registrations(void) {
+    return __atomic_load_n(&registry.resources.live, __ATOMIC_RELAXED) + __atomic_load_n(&registry.locks.live, __ATOMIC_RELAXED);
+}
+
+// What follows from the forward links.
+static void repair(list *list) {
+    node *last = &list->head;
+    list->live = 0;
     for (node *node = last->next; node; last = node, node = node->next) {
         node->previous = last;
         if (node->cancelled) registry.cancelled++;
         else {
-            registry.live++;
+            list->live++;
             if (node->resource.flags & FORKGUARD_ON_FIRST_USE) registry.first_use++;
         }
     }
-    registry.newest = last;
+    list->newest = last;
+}
+
+static void lock_registry(void) {
+    if (forkguard_lock(&registry.lock) == FORKGUARD_LOCKED) return;
+    // A thread was changing a list at a fork that was not prepared. Forward links are whole; what follows from them is computed again.
+    // A node that was in no list at that moment is lost: some bytes.
+    registry.cancelled = registry.first_use = 0;
+    repair(&registry.resources);
+    repair(&registry.locks);
     registry.free = NULL;
     forkguard_lock_mark_consistent(&registry.lock);
 }
@@ -79,7 +102,7 @@ static void unlock_registry(void) { forkguard_unlock(&registry.lock); }
 static node *unlink_node(node *node, struct node *released) {
     node->previous->next = node->next;
     if (node->next) node->next->previous = node->previous;
-    if (registry.newest == node) registry.newest = node->previous;
+    if (list_of(node)->newest == node) list_of(node)->newest = node->previous;
     registry.cancelled--;
     node->next = released;
     return node;
@@ -98,19 +121,20 @@ static void release(node *released) {
     }
 }
 
-static node *unlink_cancelled(void) {
-    node *released = NULL;
-    for (node *node = registry.head.next, *next; node && registry.cancelled; node = next) {
+static node *unlink_cancelled_from(list *list, node *released) {
+    for (node *node = list->head.next, *next; node && registry.cancelled; node = next) {
         next = node->next;
         if (node->cancelled) released = unlink_node(node, released);
     }
     return released;
 }
 
+static node *unlink_cancelled(void) { return unlink_cancelled_from(&registry.locks, unlink_cancelled_from(&registry.resources, NULL)); }
+
 static void cancel(node *node, bool gone) {
     node->cancelled = registry.fork + 1;
     node->gone = gone;
-    registry.live--;
+    list_of(node)->live--;
     registry.cancelled++;
     if (node->resource.flags & FORKGUARD_ON_FIRST_USE) registry.first_use--;
 }
@@ -122,24 +146,37 @@ static node *find_node(uint64_t id) {
     return node && node->id == id && !node->cancelled ? node : NULL;
 }
 
-// Asks everybody whether they still exist. Only when the number of registrations has doubled, so it costs each of them a constant.
-static void sweep(void) {
-    registry_begin();
+static bool is_gone(const node *node) {
+    if (!node->is_lock) return node->resource.probe && node->resource.probe(node->resource.context) == FORKGUARD_GONE;
+    const forkguard_foreign_lock *lock = &node->lock.made;
+    if (!lock->hold) return false;
+    if (lock->hold(lock->context) == FORKGUARD_GONE) return true;
+    if (lock->let_go) lock->let_go(lock->context);
+    return false;
+}
+
+static void sweep_list(list *list) {
     lock_registry();
-    node *last = registry.newest;
+    node *last = list->newest;
     unlock_registry();
-    for (node *node = registry.head.next; node; node = node->next) {
-        forkguard_callback probe = node->resource.probe;
-        if (probe && !node->cancelled && probe(node->resource.context) == FORKGUARD_GONE) {
+    for (node *node = list->head.next; node; node = node->next) {
+        if (!node->cancelled && is_gone(node)) {
             lock_registry();
             if (!node->cancelled) cancel(node, true);
             unlock_registry();
         }
         if (node == last) break;
     }
+}
+
+// Asks everybody whether they still exist. Only when the number of registrations has doubled, so it costs each of them a constant.
+static void sweep(void) {
+    registry_begin();
+    sweep_list(&registry.resources);
+    sweep_list(&registry.locks);
     registry_end();
     lock_registry();
-    registry.sweep_at = registry.live * 2 > SWEEP_AT_LEAST ? registry.live * 2 : SWEEP_AT_LEAST;
+    registry.sweep_at = live_registrations() * 2 > SWEEP_AT_LEAST ? live_registrations() * 2 : SWEEP_AT_LEAST;
     unlock_registry();
 }
 
@@ -163,12 +200,36 @@ static node *take_node(node **fresh) {
     return node;
 }
 
-uint64_t forkguard_register_resource(const forkguard_resource *resource) {
+static const void *identity(const forkguard_foreign_lock *lock) { return lock->identity ? lock->identity : lock->lock; }
+
+// Under the lock. The live registration of a lock, or NULL.
+static node *find_lock(const void *wanted) {
+    for (node *node = registry.locks.head.next; node; node = node->next)
+        if (identity(&node->lock.made) == wanted && !node->cancelled) return node;
+    return NULL;
+}
+
+// What is registered is a resource or a lock; `lock` is NULL for a resource.
+static uint64_t add(const forkguard_resource *resource, const forkguard_foreign_lock *lock) {
     forkguard_start();
-    if (__atomic_load_n(&registry.live, __ATOMIC_RELAXED) >= registry.sweep_at) sweep();
+    if (live_registrations() >= registry.sweep_at) sweep();
     node *fresh = NULL;
     for (;;) {
         lock_registry();
+        node *twin = lock ? find_lock(identity(lock)) : NULL;
+        if (twin) {
+            // The registration of a lock that ended and left its address to this one, or this one again? To be asked without the lock.
+            uint64_t id = twin->id;
+            registry.walks++;
+            unlock_registry();
+            bool gone = is_gone(twin);
+            if (gone) forkguard_unregister(id);
+            registry_end();
+            if (gone) continue;
+            free(fresh);
+            errno = EEXIST;
+            return 0;
+        }
         errno = 0;
         node *node = take_node(&fresh);
         if (!node) {
@@ -180,15 +241,21 @@ uint64_t forkguard_register_resource(const forkguard_resource *resource) {
         node->born = registry.fork;
         node->cancelled = 0;
         node->gone = node->inherited_corpse = false;
+        node->is_lock = lock != NULL;
         node->resource = *resource;
         text_copy(node->name, sizeof node->name, resource->name && *resource->name ? resource->name : "without a name");
         node->resource.name = node->name;
+        if (lock) {
+            node->lock = (registry_lock){.made = *lock};
+            node->lock.made.name = node->name;
+        }
         node->id = ++registry.counter << INDEX_BITS | node->index;
-        node->previous = registry.newest;
+        list *list = list_of(node);
+        node->previous = list->newest;
         node->next = NULL;
-        __atomic_store_n(&registry.newest->next, node, __ATOMIC_RELEASE);
-        registry.newest = node;
-        registry.live++;
+        __atomic_store_n(&list->newest->next, node, __ATOMIC_RELEASE);
+        list->newest = node;
+        list->live++;
         if (resource->flags & FORKGUARD_ON_FIRST_USE) registry.first_use++;
         uint64_t id = node->id;
         unlock_registry();
@@ -197,15 +264,46 @@ uint64_t forkguard_register_resource(const forkguard_resource *resource) {
     }
 }
 
+uint64_t forkguard_register_resource(const forkguard_resource *resource) { return add(resource, NULL); }
+
+uint64_t registry_add_lock(const forkguard_foreign_lock *lock) {
+    forkguard_resource resource = {.name = lock->name, .release = lock->release, .context = lock->context};
+    return add(&resource, lock);
+}
+
+uint64_t forkguard_registration_of(const void *identity) {
+    lock_registry();
+    node *node = find_lock(identity);
+    uint64_t id = node ? node->id : 0;
+    unlock_registry();
+    return id;
+}
+
+// After this nobody touches the lock. The forker has the gate closed while it uses one, so who comes here meanwhile is the forker itself, in a handler of
+// somebody else's, or a thread that was let in because fork() seemed to wait for it (R15): then waiting is a risk, and so is not waiting.
+static void await_disuse(registry_lock *lock) {
+    uint64_t end = platform_nanoseconds() + (uint64_t)forkguard_deadline_ms() * 1000000;
+    while (__atomic_load_n(&lock->busy, __ATOMIC_ACQUIRE)) {
+        if (lock->busy_serial == gate_slot()->serial) {
+            foreign_forget(lock);
+            return;
+        }
+        uint64_t now = platform_nanoseconds();
+        if (now >= end) return;
+        platform_wait(&lock->busy, 1, (int64_t)(end - now));
+    }
+}
+
 int forkguard_unregister(uint64_t id) {
     node *released = NULL;
     lock_registry();
     node *node = find_node(id);
     if (node) {
-        cancel(node, false);
+        cancel(node, node->is_lock);
         if (registry.walks == 0) released = unlink_node(node, NULL);
     }
     unlock_registry();
+    if (node && node->is_lock && !released) await_disuse(&node->lock);
     release(released);
     return node ? 0 : ENOENT;
 }
@@ -219,7 +317,7 @@ const char *forkguard_running_hook(void) { return __atomic_load_n(&registry.runn
 
 size_t forkguard_registered_count(void) {
     lock_registry();
-    size_t live = registry.live;
+    size_t live = live_registrations();
     unlock_registry();
     return live;
 }
@@ -256,24 +354,26 @@ static forkguard_callback callback_of(const node *node, enum registry_phase phas
 
 void registry_walk(enum registry_phase phase, uint64_t ordinal) {
     bool newest_first = phase == REGISTRY_PREPARE;
-    uint64_t before = platform_nanoseconds_coarse();
+    uint64_t before = platform_nanoseconds();
     uint64_t limit = (uint64_t)forkguard_deadline_ms() * 1000000;
-    node *node = newest_first ? __atomic_load_n(&registry.newest, __ATOMIC_ACQUIRE) : registry.head.next;
-    while (node && node != &registry.head) {
+    node *node = newest_first ? __atomic_load_n(&registry.resources.newest, __ATOMIC_ACQUIRE) : registry.resources.head.next;
+    while (node && node != &registry.resources.head) {
         forkguard_callback callback = callback_of(node, phase);
         if (callback && node->born < ordinal && !node->gone && (!node->cancelled || node->cancelled > ordinal)) {
             const char *outer = registry.running; // another fork's, which lent its turn
             __atomic_store_n(&registry.running, node->name, __ATOMIC_RELEASE);
             int code = callback(node->resource.context);
             __atomic_store_n(&registry.running, outer, __ATOMIC_RELEASE);
-            uint64_t after = platform_nanoseconds_coarse();
+            uint64_t after = platform_nanoseconds();
             if (code == FORKGUARD_GONE) {
                 lock_registry();
                 if (!node->cancelled) cancel(node, true);
                 node->gone = true;
                 unlock_registry();
-            } else if (code != 0 || after - before > limit) {
-                report_hook(node->name, phase_name(phase), code ? code : ETIMEDOUT, after - before);
+            } else {
+                report_ran(node->name, phase_name(phase), after - before);
+                if (code != 0 || after - before > limit)
+                    report_hook(node->name, phase_name(phase), code ? code : ETIMEDOUT, after - before);
             }
             before = after;
         }
@@ -284,12 +384,27 @@ void registry_walk(enum registry_phase phase, uint64_t ordinal) {
 void registry_child(bool walking) {
     registry.walks = walking ? 1 : 0;
     if (!walking) registry.running = NULL;
-    // The forker did not hold the list's lock, but nobody was inside it; after an unprepared fork it is found torn and repaired. What the parent
+    // The forker did not hold the lists' lock, but nobody was inside it; after an unprepared fork it is found torn and repaired. What the parent
     // had cancelled and not yet released is the parent's to release.
-    for (node *node = registry.cancelled ? registry.head.next : NULL; node; node = node->next)
-        if (node->cancelled) node->inherited_corpse = true;
+    list *lists[] = {&registry.resources, &registry.locks};
+    for (unsigned i = 0; i < 2 && registry.cancelled; i++)
+        for (node *node = lists[i]->head.next; node; node = node->next)
+            if (node->cancelled) node->inherited_corpse = true;
 }
+
+void registry_each_lock(registry_visit visit, void *context) {
+    for (node *node = __atomic_load_n(&registry.locks.head.next, __ATOMIC_ACQUIRE); node; node = __atomic_load_n(&node->next, __ATOMIC_ACQUIRE))
+        if (!visit(&node->lock, !node->cancelled, context)) return;
+}
+
+void registry_drop_gone(void) {
+    lock_registry();
+    for (node *node = registry.locks.head.next; node; node = node->next)
+        if (node->lock.gone && !node->cancelled) cancel(node, true);
+    unlock_registry();
+}
+
+size_t registry_locks(void) { return __atomic_load_n(&registry.locks.live, __ATOMIC_RELAXED); }
 
 bool registry_has_first_use(void) { return __atomic_load_n(&registry.first_use, __ATOMIC_RELAXED) != 0; }
 
-size_t registry_count(void) { return __atomic_load_n(&registry.live, __ATOMIC_RELAXED); }

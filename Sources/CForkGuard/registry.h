@@ -1,8 +1,9 @@
-// Inside the library: walking over those who are told.
+// Inside the library: walking over those who are told, and over the locks that are not ours.
 
 #ifndef FORKGUARD_REGISTRY_INTERNAL_H
 #define FORKGUARD_REGISTRY_INTERNAL_H
 
+#include "forkguard/foreign.h"
 #include "forkguard/registry.h"
 
 enum registry_phase { REGISTRY_PREPARE, REGISTRY_PARENT, REGISTRY_CHILD, REGISTRY_CHILD_FIRST_USE, REGISTRY_CHILD_ALL };
@@ -20,8 +21,35 @@ void registry_walk(enum registry_phase phase, uint64_t ordinal);
 /// The child's C phase. `walking`: the survivor is in the middle of a walk (a raw fork inside a hook).
 void registry_child(bool walking);
 
+/// A foreign lock, as the registry keeps it. All but `made` is foreign.c's.
+typedef struct registry_lock {
+    forkguard_foreign_lock made; // its name is the registry's copy
+    uint32_t state;   // enum foreign_state
+    uint32_t mark;    // why it is torn
+    int32_t owner;    // thread that has it, as far as that can be told
+    uint32_t busy;    // somebody is using the lock: unregistering it waits
+    uint64_t busy_serial; // who
+    bool checked, held; // in this fork; `hold` was called and `let_go` is to be
+    bool gone;        // it must not be touched any more
+    bool owed;        // its state at the copy is to be found out after the C phases
+    bool owes_reinitialization, owes_torn;
+} registry_lock;
+
+/// Registers a lock, whose pointer and operations are there: as forkguard_register_lock.
+uint64_t registry_add_lock(const forkguard_foreign_lock *lock);
+
+/// How many locks are registered. A snapshot.
+size_t registry_locks(void);
+
+/// Visits every lock until `visit` returns false; `live`: it is not cancelled. By the forker while the gate is closed, in the C phases of a child, and between
+/// registry_begin and registry_end.
+typedef bool (*registry_visit)(registry_lock *lock, bool live, void *context);
+void registry_each_lock(registry_visit visit, void *context);
+
+/// Cancels the registrations of locks that are gone.
+void registry_drop_gone(void);
+
 /// Whether somebody waits for the first use.
 bool registry_has_first_use(void);
-size_t registry_count(void);
 
 #endif

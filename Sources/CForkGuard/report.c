@@ -7,7 +7,10 @@
 
 #include "platform/platform.h"
 
+#include "forkguard/generation.h"
+
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -87,14 +90,29 @@ void report_start(void) {
     }
 }
 
+static uint32_t used(uint32_t count, uint32_t size) { return count < size ? count : size; }
+
+// Fewer pages to copy after each fork than with the whole of it.
+static void copy_used(forkguard_report *to, const forkguard_report *from) {
+    memcpy(to, from, offsetof(forkguard_report, torn_holders));
+    memcpy(to->torn_holders, from->torn_holders, used(from->torn_holders_count, FORKGUARD_REPORT_ENTRIES) * sizeof *from->torn_holders);
+    memcpy(to->hook_failures, from->hook_failures, used(from->hook_failures_count, FORKGUARD_REPORT_ENTRIES) * sizeof *from->hook_failures);
+    memcpy(to->hooks, from->hooks, used(from->hooks_count, FORKGUARD_REPORT_HOOKS) * sizeof *from->hooks);
+    memcpy(to->vanished, from->vanished, used(from->vanished_count, FORKGUARD_REPORT_THREADS) * sizeof *from->vanished);
+}
+
+void report_clear(void) { memset(&report_current, 0, offsetof(forkguard_report, torn_holders)); }
+
+void report_resume(void) { copy_used(&report_current, &last.report); }
+
 void report_publish(bool print) {
     uint32_t sequence = __atomic_load_n(&last.sequence, __ATOMIC_RELAXED);
     __atomic_store_n(&last.sequence, sequence + 1, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    last.report = report_current;
+    copy_used(&last.report, &report_current);
     __atomic_store_n(&last.sequence, sequence + 2, __ATOMIC_RELEASE);
     if (print && last.wanted) {
-        char text[4096];
+        char text[8192];
         text_buffer buffer = {text, sizeof text, 0};
         buffer.length = forkguard_report_format(&report_current, text, sizeof text);
         text_write_error(&buffer);
@@ -102,11 +120,13 @@ void report_publish(bool print) {
 }
 
 int forkguard_last_report(forkguard_report *report) {
+    forkguard_generation(); // a child that nobody told finds out first, and reports that
+    memset(report, 0, sizeof *report);
     for (;;) {
         uint32_t sequence = __atomic_load_n(&last.sequence, __ATOMIC_ACQUIRE);
         if (sequence == 0) return ENOENT;
         if (sequence % 2 == 0) {
-            *report = last.report;
+            copy_used(report, &last.report);
             __atomic_thread_fence(__ATOMIC_ACQUIRE);
             if (__atomic_load_n(&last.sequence, __ATOMIC_RELAXED) == sequence) return 0;
         }
@@ -114,6 +134,28 @@ int forkguard_last_report(forkguard_report *report) {
         uint32_t never = 0;
         platform_wait(&never, 0, 100000);
     }
+}
+
+static void copy_run(forkguard_hook_run *run, const char *name, const char *phase, uint64_t nanoseconds) {
+    text_copy(run->name, sizeof run->name, name);
+    text_copy(run->phase, sizeof run->phase, phase);
+    run->nanoseconds = nanoseconds;
+}
+
+void report_ran(const char *name, const char *phase, uint64_t nanoseconds) {
+    forkguard_hook_run *hooks = report_current.hooks;
+    uint32_t index = report_current.hooks_count++;
+    if (index < FORKGUARD_REPORT_HOOKS) {
+        copy_run(&hooks[index], name, phase, nanoseconds);
+        return;
+    }
+    uint32_t fastest = 0;
+    for (uint32_t i = 1; i < FORKGUARD_REPORT_HOOKS; i++)
+        if (hooks[i].nanoseconds < hooks[fastest].nanoseconds) fastest = i;
+    if (hooks[fastest].nanoseconds >= nanoseconds) return;
+    // The others keep their order.
+    memmove(&hooks[fastest], &hooks[fastest + 1], (FORKGUARD_REPORT_HOOKS - 1 - fastest) * sizeof *hooks);
+    copy_run(&hooks[FORKGUARD_REPORT_HOOKS - 1], name, phase, nanoseconds);
 }
 
 void report_hook(const char *name, const char *phase, int32_t code, uint64_t nanoseconds) {
@@ -130,7 +172,7 @@ void report_child(void) {
     if (last.sequence % 2) last.sequence++; // copied in the middle of a write by a fork that was not prepared
 }
 
-static const char *mark_text(uint32_t mark) {
+const char *report_mark_text(uint32_t mark) {
     switch (mark) {
     case FORKGUARD_MARK_TURN: return "it waited for its own turn to fork";
     case FORKGUARD_MARK_CHAIN: return "it was blocked on the forking thread, or on one that waited to fork";
@@ -138,13 +180,16 @@ static const char *mark_text(uint32_t mark) {
     case FORKGUARD_MARK_BREACH: return "it was let in because fork() itself seemed to wait for it";
     case FORKGUARD_MARK_BYPASS: return "the fork was not prepared";
     case FORKGUARD_MARK_ENDED: return "it had ended without unlocking";
+    case FORKGUARD_MARK_OWN: return "the forking thread itself holds it";
     default: return "";
     }
 }
 
+static bool is_there(const forkguard_holder *holder) { return holder->thread_id || *holder->lock_name || *holder->lock_place; }
+
 static void add_holder(text_buffer *buffer, const forkguard_holder *holder) {
-    text_add(buffer, "thread ");
-    text_add_signed(buffer, holder->thread_id);
+    text_add(buffer, holder->thread_id ? "thread " : "a thread");
+    if (holder->thread_id) text_add_signed(buffer, holder->thread_id);
     if (*holder->thread_name) {
         text_add(buffer, " (");
         text_add(buffer, holder->thread_name);
@@ -188,6 +233,10 @@ size_t forkguard_report_format(const forkguard_report *report, char *text, size_
     text_add_duration(&buffer, report->gate_nanoseconds);
     text_add(&buffer, ", copy ");
     text_add_duration(&buffer, report->copy_nanoseconds);
+    if (report->side == FORKGUARD_CHILD) {
+        text_add(&buffer, ", C phases ");
+        text_add_duration(&buffer, report->child_nanoseconds);
+    }
     text_add(&buffer, ", hooks after it ");
     text_add_duration(&buffer, report->after_nanoseconds);
     text_add(&buffer, "\n  other threads ");
@@ -202,8 +251,24 @@ size_t forkguard_report_format(const forkguard_report *report, char *text, size_
     }
     text_add(&buffer, report->timed_out ? ", the deadline was reached" : "");
     text_add(&buffer, report->no_turn ? ", another fork's hooks did not end by the deadline" : "");
+    if (*report->waited_hook) {
+        text_add(&buffer, ": '");
+        text_add(&buffer, report->waited_hook);
+        text_add(&buffer, "'");
+    }
     text_add(&buffer, "\n");
-    if (report->blocker.thread_id) {
+    if (report->foreign_locks) {
+        text_add(&buffer, "  foreign locks ");
+        text_add_number(&buffer, report->foreign_locks);
+        if (report->side == FORKGUARD_CHILD) {
+            text_add(&buffer, ", reinitialised ");
+            text_add_number(&buffer, report->foreign_reinitialized);
+            text_add(&buffer, ", the forking thread's own ");
+            text_add_number(&buffer, report->foreign_own);
+        }
+        text_add(&buffer, "\n");
+    }
+    if (is_there(&report->blocker)) {
         text_add(&buffer, "  held up by ");
         add_holder(&buffer, &report->blocker);
         text_add(&buffer, "\n");
@@ -212,7 +277,7 @@ size_t forkguard_report_format(const forkguard_report *report, char *text, size_
         text_add(&buffer, "  torn: ");
         add_holder(&buffer, &report->torn_holders[i]);
         text_add(&buffer, ": ");
-        text_add(&buffer, mark_text(report->torn_holders[i].mark));
+        text_add(&buffer, report_mark_text(report->torn_holders[i].mark));
         text_add(&buffer, "\n");
     }
     for (uint32_t i = 0; i < report->hook_failures_count && i < FORKGUARD_REPORT_ENTRIES; i++) {
@@ -226,6 +291,34 @@ size_t forkguard_report_format(const forkguard_report *report, char *text, size_
         text_add(&buffer, " after ");
         text_add_number(&buffer, failure->milliseconds);
         text_add(&buffer, " ms\n");
+    }
+    if (report->hooks_count) {
+        text_add(&buffer, "  hooks ");
+        text_add_number(&buffer, report->hooks_count);
+        for (uint32_t i = 0; i < used(report->hooks_count, FORKGUARD_REPORT_HOOKS); i++) {
+            const forkguard_hook_run *run = &report->hooks[i];
+            text_add(&buffer, i == 0 ? ": '" : ", '");
+            text_add(&buffer, run->name);
+            text_add(&buffer, "' ");
+            text_add(&buffer, run->phase);
+            text_add(&buffer, " ");
+            text_add_duration(&buffer, run->nanoseconds);
+        }
+        text_add(&buffer, report->hooks_count > FORKGUARD_REPORT_HOOKS ? ", ...\n" : "\n");
+    }
+    if (report->vanished_count) {
+        text_add(&buffer, "  threads that vanished ");
+        text_add_number(&buffer, report->vanished_count);
+        for (uint32_t i = 0; i < used(report->vanished_count, FORKGUARD_REPORT_THREADS); i++) {
+            text_add(&buffer, i == 0 ? ": " : ", ");
+            text_add_signed(&buffer, report->vanished[i].thread_id);
+            if (*report->vanished[i].name) {
+                text_add(&buffer, " (");
+                text_add(&buffer, report->vanished[i].name);
+                text_add(&buffer, ")");
+            }
+        }
+        text_add(&buffer, report->vanished_count > FORKGUARD_REPORT_THREADS ? ", ...\n" : "\n");
     }
     return buffer.length;
 }

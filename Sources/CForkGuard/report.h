@@ -33,8 +33,20 @@ extern forkguard_report report_current;
 /// Makes `report_current` the last report, and prints it if that was asked for and `print`.
 void report_publish(bool print);
 
+/// Forgets everything: a new fork.
+void report_clear(void);
+
+/// Goes on with the last report: more was done for that fork.
+void report_resume(void);
+
+/// Records a hook that ran.
+void report_ran(const char *name, const char *phase, uint64_t nanoseconds);
+
 /// Records a hook that failed or was slow.
 void report_hook(const char *name, const char *phase, int32_t code, uint64_t nanoseconds);
+
+/// Why something is torn, as the end of a sentence.
+const char *report_mark_text(uint32_t mark);
 
 /// The child's C phase: no other thread is publishing.
 void report_child(void);

@@ -20,11 +20,12 @@ void trap_place(const char *file, uint32_t line, char *text, size_t size) {
     text_add_number(&buffer, line);
 }
 
-static void add_lock(text_buffer *buffer, const forkguard_lock_t *lock) {
+static void add_made(text_buffer *buffer, const char *what, const char *name, const char *file, uint32_t line) {
     char place[FORKGUARD_NAME_SIZE * 4];
-    text_add(buffer, "ForkGuard: lock '");
-    text_add(buffer, lock->name && *lock->name ? lock->name : "without a name");
-    trap_place(lock->file, lock->line, place, sizeof place);
+    text_add(buffer, what);
+    text_add(buffer, " '");
+    text_add(buffer, name && *name ? name : "without a name");
+    trap_place(file, line, place, sizeof place);
     if (*place) {
         text_add(buffer, "', made at ");
         text_add(buffer, place);
@@ -32,6 +33,18 @@ static void add_lock(text_buffer *buffer, const forkguard_lock_t *lock) {
     } else {
         text_add(buffer, "' ");
     }
+}
+
+static void add_lock(text_buffer *buffer, const forkguard_lock_t *lock) {
+    add_made(buffer, "ForkGuard: lock", lock->name, lock->file, lock->line);
+}
+
+void trap_condition(const forkguard_condition_t *condition, const forkguard_lock_t *lock) {
+    char text[256];
+    text_buffer buffer = {text, sizeof text, 0};
+    add_made(&buffer, "was left to wait for condition", condition->name, condition->file, condition->line);
+    text_add(&buffer, "by a thread that does not hold it");
+    forkguard_trap_misuse(lock, text, "lock it before waiting, and wait on the thread that locked it");
 }
 
 void forkguard_trap_misuse(const forkguard_lock_t *lock, const char *violated, const char *remedy) {

@@ -3,6 +3,7 @@
 #ifndef FORKGUARD_TRAP_INTERNAL_H
 #define FORKGUARD_TRAP_INTERNAL_H
 
+#include "forkguard/condition.h"
 #include "forkguard/lock.h"
 
 /// How a torn lock keeps why it is and whose it was in `reserved`: the mark in the low bits, the thread id above (Linux ids have 22 bits).
@@ -10,5 +11,8 @@
 
 /// Where a lock was made, as "file:line" with the end of a long path, or "" when that is not known.
 void trap_place(const char *file, uint32_t line, char *text, size_t size);
+
+/// Ends the process: somebody waits with a lock that it does not hold.
+void trap_condition(const forkguard_condition_t *condition, const forkguard_lock_t *lock) __attribute__((noreturn, cold));
 
 #endif

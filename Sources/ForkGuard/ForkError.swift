@@ -22,6 +22,8 @@ public enum ForkError: Error, Equatable, Sendable {
     case insideHook(String)
     /// A thread that is blocked for as long as this one waits is inside these locks: the child would find them torn.
     case wouldTear([String])
+    /// What was to be registered cannot be: what, where, and why.
+    case refused(String)
     /// fork(2) failed.
     case forkFailed(errno: Int32)
     /// What this is about has ended.
@@ -35,7 +37,9 @@ extension ForkError {
     init(forkErrno error: Int32) {
         switch error {
         case EBUSY:
-            self = .holdingLocks(ForkError.heldLockNames())
+            let held = ForkError.heldLockNames()
+            // Locks that are not ours are known only to the fork that found them.
+            self = .holdingLocks(held.isEmpty ? ForkGuard.lastReport?.tornHolders.map(\.lockOrThread) ?? [] : held)
         case EDEADLK:
             self = .insideHook(forkguard_current_hook().map { String(cString: $0) } ?? "a hook")
         case ETIMEDOUT:
@@ -48,7 +52,7 @@ extension ForkError {
                 self = .timedOut(waitingFor: "another fork")
             }
         case EPERM:
-            self = .wouldTear(ForkGuard.lastReport?.tornHolders.map { $0.lockName.isEmpty ? $0.description : $0.lockName } ?? [])
+            self = .wouldTear(ForkGuard.lastReport?.tornHolders.map(\.lockOrThread) ?? [])
         default:
             self = .forkFailed(errno: error)
         }
@@ -79,6 +83,8 @@ extension ForkError: CustomStringConvertible {
             "fork was called inside the hook '\(name)': a hook cannot fork"
         case .wouldTear(let names):
             "a thread that is blocked until this fork is over is inside \(names.joined(separator: ", ")): unlock what it waits for first"
+        case .refused(let why):
+            "ForkGuard does not register \(why)"
         case .forkFailed(let error):
             "fork failed: \(String(cString: strerror(error)))"
         case .closed(let what):

@@ -1,14 +1,16 @@
 internal import CForkGuard
 
-/// What a fork did: how it was seen, how long each phase took, what held it up, what is torn and why, which hooks failed.
+/// What a fork did: how it was seen, how long each phase took, what held it up, what is torn and why, which hooks ran and failed, which locks that are
+/// not ours were made anew, which threads vanished.
 ///
-/// A copy of a C struct of fixed size; reading it takes no lock. `FORKGUARD_REPORT=1` in the environment prints one for each fork.
+/// A copy of a C struct of fixed size; reading it takes no lock, and only lists and names allocate. Parent and child each have their own.
+/// `FORKGUARD_REPORT=1` in the environment prints one for each fork. Encoded, it has durations as whole nanoseconds.
 public struct ForkReport: Sendable, CustomStringConvertible {
     /// Which process reads.
-    public enum Side: Sendable { case parent, child }
+    public enum Side: String, Sendable, Codable { case parent, child }
 
     /// How the fork was noticed.
-    public enum Seen: Sendable {
+    public enum Seen: String, Sendable, Codable {
         /// libc ran the handlers.
         case byHandlers
         /// The child discovered it later: the fork ran no handlers.
@@ -18,7 +20,7 @@ public struct ForkReport: Sendable, CustomStringConvertible {
     }
 
     /// Why what a thread held is torn in the child.
-    public enum TornReason: Sendable {
+    public enum TornReason: String, Sendable, Codable {
         /// It waited for its own turn to fork.
         case waitingToFork
         /// It was blocked on a lock of the forking thread's, or of one that waited to fork.
@@ -31,11 +33,13 @@ public struct ForkReport: Sendable, CustomStringConvertible {
         case notPrepared
         /// It had ended without unlocking.
         case threadEnded
+        /// Nothing is torn: `ForkGuard.fork` refused, because the calling thread itself holds the lock.
+        case heldByForker
     }
 
     /// A thread that held up the fork, or whose section is torn.
-    public struct Holder: Sendable, CustomStringConvertible {
-        /// The kernel's thread id.
+    public struct Holder: Sendable, Hashable, Codable, CustomStringConvertible {
+        /// The kernel's thread id; 0 when the lock does not tell.
         public let threadID: Int32
         /// The thread's name, or empty.
         public let threadName: String
@@ -48,27 +52,51 @@ public struct ForkReport: Sendable, CustomStringConvertible {
 
         /// Thread and lock in words.
         public var description: String {
-            var text = "thread \(threadID)"
+            var text = threadID == 0 ? "a thread" : "thread \(threadID)"
             if !threadName.isEmpty { text += " (\(threadName))" }
             if !lockName.isEmpty { text += " in '\(lockName)'" }
             if !lockPlace.isEmpty { text += " made at \(lockPlace)" }
             return text
         }
+
+        var lockOrThread: String { lockName.isEmpty ? description : lockName }
     }
 
-    /// A hook that failed, or took longer than the deadline.
-    public struct HookFailure: Sendable {
+    /// A hook that failed or took longer than the deadline, or a registered lock that could not be used.
+    public struct HookFailure: Sendable, Hashable, Codable {
+        /// The registration's name.
+        public let name: String
+        /// prepare, parent or child; lock for what kept a lock from being tried, torn for its `ifTorn`.
+        public let phase: String
+        /// What the C callback returned; 1 for a Swift hook that threw; `ETIMEDOUT` for one that was only slow; an errno for a lock.
+        public let code: Int32
+        /// How long it took.
+        public var duration: Duration { .nanoseconds(nanoseconds) }
+
+        let nanoseconds: Int64
+    }
+
+    /// A hook that ran.
+    public struct HookRun: Sendable, Hashable, Codable {
         /// The registration's name.
         public let name: String
         /// prepare, parent or child.
         public let phase: String
-        /// What the C callback returned; 1 for a Swift hook that threw; `ETIMEDOUT` for one that was only slow.
-        public let code: Int32
         /// How long it took.
-        public let duration: Duration
+        public var duration: Duration { .nanoseconds(nanoseconds) }
+
+        let nanoseconds: Int64
     }
 
-    private let raw: forkguard_report
+    /// A thread of the parent that the child does not have.
+    public struct VanishedThread: Sendable, Hashable, Codable {
+        /// The kernel's thread id in the parent.
+        public let threadID: Int32
+        /// Its name when it first took a lock, or empty.
+        public let name: String
+    }
+
+    let raw: forkguard_report
 
     init(_ raw: forkguard_report) { self.raw = raw }
 
@@ -104,10 +132,28 @@ public struct ForkReport: Sendable, CustomStringConvertible {
     public var gate: Duration { .nanoseconds(Int64(raw.gate_nanoseconds)) }
     /// From the closed gate to the first handler after the fork.
     public var copy: Duration { .nanoseconds(Int64(raw.copy_nanoseconds)) }
+    /// In the child: from its handler's begin to the first hook. No Swift runs there.
+    public var childPhases: Duration { .nanoseconds(Int64(raw.child_nanoseconds)) }
     /// The parent or child hooks.
     public var hooksAfter: Duration { .nanoseconds(Int64(raw.after_nanoseconds)) }
+    /// The hook of another fork that did not end by the deadline, if ``gotNoTurn`` and it is known.
+    public var waitedForHook: String? {
+        let name = string(raw.waited_hook)
+        return name.isEmpty ? nil : name
+    }
+    /// The parent's process id in a child; the child's in a parent that called `ForkGuard.fork`, else 0.
+    public var otherProcess: Int32 { raw.other_pid }
     /// Who was inside while the fork waited for more than a millisecond.
-    public var heldUpBy: Holder? { raw.blocker.thread_id == 0 ? nil : Holder(raw.blocker) }
+    public var heldUpBy: Holder? {
+        let holder = Holder(raw.blocker)
+        return holder.threadID == 0 && holder.lockName.isEmpty && holder.lockPlace.isEmpty ? nil : holder
+    }
+    /// How many locks that are not ForkGuard's are registered.
+    public var foreignLocks: Int { Int(raw.foreign_locks) }
+    /// How many of them the child made anew.
+    public var foreignReinitialized: Int { Int(raw.foreign_reinitialized) }
+    /// How many of them were, and are, the forking thread's own.
+    public var foreignOwn: Int { Int(raw.foreign_own) }
     /// How often a parked thread was let in while the fork was under way, because fork() itself seemed to wait for it.
     public var letIn: Int { Int(raw.breaches) }
     /// How many threads were inside at the copy, as far as this side knows: of those that were let in only the child does.
@@ -119,10 +165,19 @@ public struct ForkReport: Sendable, CustomStringConvertible {
     public var hookFailureCount: Int { Int(raw.hook_failures_count) }
     /// The hooks that failed.
     public var hookFailures: [HookFailure] { elements(raw.hook_failures, count: raw.hook_failures_count).map(HookFailure.init) }
+    /// How many hooks ran on this side, before and after.
+    public var hookCount: Int { Int(raw.hooks_count) }
+    /// The hooks that ran, in their order: sixteen, the slowest if there were more.
+    public var hooks: [HookRun] { elements(raw.hooks, count: raw.hooks_count).map(HookRun.init) }
+    /// In the child: how many threads of the parent it does not have, of those that had used ForkGuard. ``vanishedThreads`` has the first sixteen.
+    /// After a fork that ran no handlers the thread that forked may be among them.
+    public var vanishedCount: Int { Int(raw.vanished_count) }
+    /// The threads that vanished.
+    public var vanishedThreads: [VanishedThread] { elements(raw.vanished, count: raw.vanished_count).map(VanishedThread.init) }
 
     /// The report in lines, as `FORKGUARD_REPORT=1` prints it.
     public var description: String {
-        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 8192) { text in
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 16384) { text in
             _ = withUnsafePointer(to: raw) { forkguard_report_format($0, text.baseAddress!, text.count) }
             return String(cString: text.baseAddress!)
         }
@@ -153,6 +208,7 @@ extension ForkReport.Holder {
             case FORKGUARD_MARK_BREACH.rawValue: .breach
             case FORKGUARD_MARK_BYPASS.rawValue: .notPrepared
             case FORKGUARD_MARK_ENDED.rawValue: .threadEnded
+            case FORKGUARD_MARK_OWN.rawValue: .heldByForker
             default: nil
             }
     }
@@ -163,6 +219,21 @@ extension ForkReport.HookFailure {
         name = string(raw.name)
         phase = string(raw.phase)
         code = raw.code
-        duration = .milliseconds(Int64(raw.milliseconds))
+        nanoseconds = Int64(raw.milliseconds) * 1_000_000
+    }
+}
+
+extension ForkReport.HookRun {
+    init(_ raw: forkguard_hook_run) {
+        name = string(raw.name)
+        phase = string(raw.phase)
+        nanoseconds = Int64(raw.nanoseconds)
+    }
+}
+
+extension ForkReport.VanishedThread {
+    init(_ raw: forkguard_thread) {
+        threadID = raw.thread_id
+        name = string(raw.name)
     }
 }

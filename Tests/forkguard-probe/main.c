@@ -28,6 +28,16 @@ static const struct {
     {"unlock-other", scenario_unlock_other},
     {"torn", scenario_torn},
     {"survivor-unlock", scenario_survivor_unlock},
+    {"foreign", scenario_foreign},
+    {"foreign-control", scenario_foreign_control},
+    {"foreign-own", scenario_foreign_own},
+    {"foreign-torn", scenario_foreign_torn},
+    {"foreign-chain", scenario_foreign_chain},
+    {"foreign-wrong", scenario_foreign_wrong},
+    {"foreign-late", scenario_foreign_late},
+    {"condition", scenario_condition},
+    {"condition-control", scenario_condition_control},
+    {"condition-unlocked", scenario_condition_unlocked},
 };
 
 int wait_for(pid_t child) {

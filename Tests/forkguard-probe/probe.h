@@ -70,5 +70,15 @@ int scenario_unlock_free(void);
 int scenario_unlock_other(void);
 int scenario_torn(void);
 int scenario_survivor_unlock(void);
+int scenario_foreign(void);
+int scenario_foreign_control(void);
+int scenario_foreign_own(void);
+int scenario_foreign_torn(void);
+int scenario_foreign_chain(void);
+int scenario_foreign_wrong(void);
+int scenario_foreign_late(void);
+int scenario_condition(void);
+int scenario_condition_control(void);
+int scenario_condition_unlocked(void);
 
 #endif

@@ -33,6 +33,8 @@ typedef struct forkguard_slot {
     uint64_t word;   // what this thread writes into the word of a lock that it takes
     uint32_t held;   // how many gated sections the thread is in
     int32_t thread_id; // the kernel's, for reports
+    int32_t mutex_id;  // what the C library notes in a mutex that this thread has
+    char thread_name[16]; // as it was when the slot was made
     // What the thread took last, by depth: a hint for reports, checked against the lock's word before it is believed.
     struct forkguard_lock *FORKGUARD_NULLABLE locks[FORKGUARD_LOCKS_REMEMBERED];
 

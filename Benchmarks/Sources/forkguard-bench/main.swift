@@ -7,19 +7,24 @@ import Synchronization
 // Ratios, in one run: the variants of a comparison take turns, many short rounds each, and medians are compared. The process has a second
 // thread all the time, because glibc elides atomics in a single-threaded one.
 
+let benchmarks = [
+    ("lock", benchmarkLocks), ("contended", benchmarkContended), ("fork", benchmarkForks), ("idle", benchmarkIdle),
+]
+
 let arguments = CommandLine.arguments.dropFirst()
-if arguments.contains("--help") || arguments.contains(where: { $0 != "lock" && $0 != "fork" }) {
+if arguments.contains("--help") || arguments.contains(where: { argument in !benchmarks.contains { $0.0 == argument } }) {
     print(
         """
-        usage: forkguard-bench [lock] [fork]
-          lock  uncontended lock and unlock, next to NIOLock and Synchronization.Mutex
-          fork  a fork with 100,000 live ForkMutex, next to the same bytes of plain heap
-        Both when nothing is named. Prints medians in nanoseconds, and ratios.
+        usage: forkguard-bench [lock] [contended] [fork] [idle]
+          lock       uncontended lock and unlock, next to NIOLock and Synchronization.Mutex
+          contended  2, 4 and 16 threads that hammer one lock, next to NIOLock and others
+          fork       a fork with 100,000 live ForkMutex, next to the same bytes of plain heap
+          idle       a fork of an idle process that has ForkGuard linked, next to one that has not
+        All of them when nothing is named. Prints medians, and next to them what is promised.
         """)
     exit(arguments.contains("--help") ? 0 : 64)
 }
 
 startIdleThread()
 
-if arguments.isEmpty || arguments.contains("lock") { benchmarkLocks() }
-if arguments.isEmpty || arguments.contains("fork") { benchmarkForks() }
+for (name, run) in benchmarks where arguments.isEmpty || arguments.contains(name) { run() }

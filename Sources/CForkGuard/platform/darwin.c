@@ -57,12 +57,15 @@ bool platform_shares_memory_with(int32_t pid) {
 }
 
 uint64_t platform_nanoseconds(void) { return clock_gettime_nsec_np(CLOCK_UPTIME_RAW); }
-uint64_t platform_nanoseconds_coarse(void) { return clock_gettime_nsec_np(CLOCK_UPTIME_RAW_APPROX); }
 
 int32_t platform_thread_id(void) {
     uint64_t id = 0;
     pthread_threadid_np(NULL, &id);
     return (int32_t)id;
+}
+
+void platform_own_name(char name[16]) {
+    if (pthread_getname_np(pthread_self(), name, 16) != 0) name[0] = 0;
 }
 
 void platform_thread_name(int32_t thread_id, char name[16]) {
@@ -73,6 +76,11 @@ void platform_thread_name(int32_t thread_id, char name[16]) {
 bool platform_thread_sleeps(int32_t thread_id) {
     (void)thread_id;
     return true; // cannot be told: the patience alone decides
+}
+
+bool platform_thread_is_ours(int32_t thread_id) {
+    (void)thread_id;
+    return false;
 }
 
 bool platform_read(void *to, const void *from, size_t size) {

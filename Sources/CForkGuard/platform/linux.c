@@ -81,9 +81,14 @@ static uint64_t now(clockid_t clock) {
 }
 
 uint64_t platform_nanoseconds(void) { return now(CLOCK_MONOTONIC); }
-uint64_t platform_nanoseconds_coarse(void) { return now(CLOCK_MONOTONIC_COARSE); }
 
 int32_t platform_thread_id(void) { return (int32_t)syscall(SYS_gettid); }
+
+void platform_own_name(char name[16]) {
+    int saved = errno;
+    if (prctl(PR_GET_NAME, name) != 0) name[0] = 0;
+    errno = saved;
+}
 
 static ssize_t read_task_file(int32_t thread_id, const char *file, char *text, size_t size) {
     int saved = errno;
@@ -111,6 +116,13 @@ bool platform_thread_sleeps(int32_t thread_id) {
     if (read_task_file(thread_id, "stat", text, sizeof text) <= 0) return true; // no /proc here
     const char *end = strrchr(text, ')');
     return end && end[1] == ' ' && end[2] == 'S';
+}
+
+bool platform_thread_is_ours(int32_t thread_id) {
+    int saved = errno;
+    bool ours = syscall(SYS_tgkill, getpid(), thread_id, 0) == 0;
+    errno = saved;
+    return ours;
 }
 
 bool platform_read(void *to, const void *from, size_t size) {

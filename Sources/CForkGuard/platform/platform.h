@@ -26,14 +26,19 @@ bool platform_wipe_on_fork(void *page, size_t size);
 bool platform_shares_memory_with(int32_t pid);
 
 uint64_t platform_nanoseconds(void);        // monotonic
-uint64_t platform_nanoseconds_coarse(void); // the same clock, cheaper, some milliseconds behind
 int32_t platform_thread_id(void);
+
+/// The calling thread's name, or "".
+void platform_own_name(char name[16]);
 
 /// The thread's name, or "" when it has none or is not of this process.
 void platform_thread_name(int32_t thread_id, char name[16]);
 
 /// Whether the thread is asleep in the kernel, as one is that waits for a lock. True also where that cannot be told: time alone decides then.
 bool platform_thread_sleeps(int32_t thread_id);
+
+/// Whether this process has a thread with this id.
+bool platform_thread_is_ours(int32_t thread_id);
 
 /// Copies memory that may have been unmapped meanwhile. False where there is nothing.
 bool platform_read(void *to, const void *from, size_t size);

@@ -1,6 +1,7 @@
 #ifndef CBENCH_H
 #define CBENCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /// One fork and what it cost.
@@ -15,5 +16,16 @@ typedef struct bench_fork {
 bench_fork bench_fork_and_touch(void (*_Nonnull function)(void *_Nullable), void *_Nullable context);
 
 uint64_t bench_nanoseconds(void);
+
+/// What a hammering thread runs: it goes on until bench_stopped(stop), and returns how many calls it made.
+typedef uint64_t (*bench_body)(void *_Nullable context, const bool *_Nonnull stop);
+
+static inline bool bench_stopped(const bool *_Nonnull stop) { return __atomic_load_n(stop, __ATOMIC_RELAXED); }
+
+/// Runs `body` on that many new threads at once, for about that long. Million calls a second, of all threads together.
+double bench_hammer(unsigned threads, uint64_t nanoseconds, bench_body _Nonnull body, void *_Nullable context);
+
+/// Arithmetic that takes time in proportion to `steps`.
+uint64_t bench_work(uint64_t seed, unsigned steps);
 
 #endif

@@ -1,0 +1,3 @@
+#include "cidle.h"
+
+int main(int count, char **arguments) { return idle_main(count, arguments); }

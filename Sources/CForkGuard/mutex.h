@@ -1,0 +1,12 @@
+// Inside the library: what the C library's mutexes know.
+
+#ifndef FORKGUARD_MUTEX_INTERNAL_H
+#define FORKGUARD_MUTEX_INTERNAL_H
+
+#include <stdint.h>
+
+/// The id that the C library notes in a mutex which the calling thread locks, or 0 where that cannot be told. The kernel's, but in a child of a bare system
+/// call (clone, SYS_fork), where the C library still has the parent's.
+int32_t mutex_thread_id(void);
+
+#endif
