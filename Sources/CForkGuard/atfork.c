@@ -52,10 +52,22 @@ static struct {
     uint32_t owed;     // enum owed
     uint32_t owed_seen;   // enum forkguard_seen, for the report
     uint64_t owed_ordinal;
+    bool early; // the C phases of this child ran before its handler did
     uint32_t owed_runner; // thread that runs what is owed
 } forking;
 
 enum owed { OWED_NOTHING = 0, OWED_FIRST_USE, OWED_ALL, OWED_RUNNING };
+
+// Cancelled in the middle of a fork, in a hook or in one of our own system calls, a thread would take the turn and the closed gate with it. fork(2) is no
+// cancellation point; neither is what it calls.
+static void hold_off_cancellation(forkguard_slot *slot) {
+    if (slot->uncancellable++ == 0) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &slot->cancel_state);
+}
+
+static void allow_cancellation(forkguard_slot *slot) {
+    int before;
+    if (--slot->uncancellable == 0) pthread_setcancelstate(slot->cancel_state, &before);
+}
 
 // ---- prepare ----
 
@@ -148,7 +160,7 @@ static void after_in_parent(forkguard_slot *slot) {
 // The C phases of every child: nothing here allocates, takes a foreign lock or logs.
 static void become_child(forkguard_slot *survivor, bool prepared, enum owed owed) {
     turn_child(survivor, survivor && survivor->fork_state != FORK_NONE);
-    registry_child(survivor && survivor->fork_state == FORK_HOOKS);
+    registry_child(survivor && survivor->fork_state == FORK_HOOKS, survivor && survivor->nested_forks != 0);
     foreign_child(survivor, prepared);
     report_child();
     forking.owed = owed;
@@ -156,7 +168,8 @@ static void become_child(forkguard_slot *survivor, bool prepared, enum owed owed
     generation_child(owed != OWED_NOTHING);
 }
 
-static void after_in_child(forkguard_slot *slot) {
+// The C phases of a child whose handlers run.
+static void child_phases(forkguard_slot *slot) {
     bool prepared = slot->fork_state == FORK_CLOSED;
     uint64_t now = platform_nanoseconds();
     forkguard_report *report = &report_current;
@@ -165,23 +178,25 @@ static void after_in_child(forkguard_slot *slot) {
         report->no_turn = true;
         text_copy(report->waited_hook, sizeof report->waited_hook, forkguard_running_hook());
     }
-    uint64_t ordinal = report->ordinal;
     if (prepared) {
         report->copy_nanoseconds = now - forking.closed_at;
         report->breaches = gate_breaches();
         report->torn_holders_count = gate_list_breaches(report->torn_holders, FORKGUARD_REPORT_ENTRIES, report->torn_holders_count);
     }
     slot->fork_state = FORK_HOOKS;
-    forking.owed_ordinal = ordinal;
+    forking.owed_ordinal = report->ordinal;
+    report->generation = generation_upcoming();
     become_child(slot, prepared, registry_has_first_use() ? OWED_FIRST_USE : OWED_NOTHING);
-    report->generation = forkguard_generation_slow();
-    uint64_t born = platform_nanoseconds();
-    report->child_nanoseconds = born - now;
-    // ---- the C phases end here ----
+    report->child_nanoseconds = platform_nanoseconds() - now;
+}
+
+static void after_in_child(forkguard_slot *slot) {
+    forkguard_report *report = &report_current;
+    uint64_t now = platform_nanoseconds();
     foreign_finish_child();
-    report_birth(prepared);
-    registry_walk(REGISTRY_CHILD, ordinal);
-    report->after_nanoseconds = platform_nanoseconds() - born;
+    report_birth(!report->no_turn);
+    registry_walk(REGISTRY_CHILD, report->ordinal);
+    report->after_nanoseconds = platform_nanoseconds() - now;
     registry_end();
     report_publish(false); // the parent prints
     slot->fork_state = FORK_NONE;
@@ -208,6 +223,7 @@ static void owe_everything(forkguard_slot *survivor, enum forkguard_seen seen) {
 static void handle_prepare(void) {
     int saved = errno;
     forkguard_slot *slot = gate_slot();
+    hold_off_cancellation(slot);
     gate_closing closing;
     generation_discover();
     gate_adopt(slot);
@@ -235,24 +251,43 @@ static void handle_parent(void) {
         after_in_parent(slot);
         if (finish) end_fork(slot, true);
     }
+    allow_cancellation(slot);
     errno = saved;
 }
 
 static void handle_child(void) {
     int saved = errno;
     forkguard_slot *slot = gate_slot();
+    // A handler that was registered before ours may have asked already, and so discovered what this one comes to tell.
+    bool known = generation_is_known();
     if (slot->nested_forks) {
+        if (!known) owe_everything(slot, FORKGUARD_SEEN_NESTED);
         slot->nested_forks--;
-        owe_everything(slot, FORKGUARD_SEEN_NESTED);
-    } else {
+    } else if (!known || forking.early) {
+        if (!known) child_phases(slot);
+        forking.early = false;
         after_in_child(slot);
+    } else {
+        // By a thread that such a handler made, which did not know that this is the survivor.
+        gate_adopt(slot);
+        slot->lender = NULL;
+        slot->fork_state = FORK_NONE;
+        atfork_run_owed_hooks();
     }
+    allow_cancellation(slot);
     errno = saved;
 }
 
 void atfork_discovered(void) {
     // A thread that has a slot here had it before the fork: it is the survivor (gate.c, make_slot).
-    owe_everything(forkguard_thread_slot, FORKGUARD_SEEN_LATE);
+    forkguard_slot *survivor = forkguard_thread_slot;
+    if (survivor && survivor->fork_state == FORK_CLOSED) {
+        // In somebody's child handler before ours, which does the rest.
+        forking.early = true;
+        child_phases(survivor);
+    } else {
+        owe_everything(survivor, FORKGUARD_SEEN_LATE);
+    }
 }
 
 void atfork_run_owed_hooks(void) {
@@ -271,32 +306,43 @@ void atfork_run_owed_hooks(void) {
         atfork_run_owed_hooks();
         return;
     }
+    int saved = errno;
     forking.owed_runner = (uint32_t)platform_thread_id();
     slot = gate_slot();
-    // Its own fork cannot be under way, another thread's can: hooks of two forks do not interleave.
+    hold_off_cancellation(slot);
+    // Its own fork cannot be under way, another thread's can: hooks of two forks do not interleave. Where that thread's do not end these go ahead, and leave
+    // the report to it.
     slot->fork_state = FORK_TURN;
     bool mine = turn_take(slot, platform_nanoseconds() + forkguard_deadline_ms() * MILLISECOND);
     slot->fork_state = FORK_HOOKS;
     uint64_t ordinal = forking.owed_ordinal, now = platform_nanoseconds();
     registry_begin();
     if (owed == OWED_ALL) {
-        begin_report(ordinal, forking.owed_seen);
+        if (mine) begin_report(ordinal, forking.owed_seen);
         foreign_finish_child();
-        report_birth(false);
-    } else {
+        if (mine) report_birth(false);
+    } else if (mine) {
         report_resume();
     }
     registry_walk(owed == OWED_ALL ? REGISTRY_CHILD_ALL : REGISTRY_CHILD_FIRST_USE, ordinal);
     registry_end();
-    report_current.after_nanoseconds += platform_nanoseconds() - now;
-    __atomic_store_n(&forking.owed, OWED_NOTHING, __ATOMIC_RELEASE);
-    gate_hooks_done();
-    generation_publish();
+    if (mine) report_current.after_nanoseconds += platform_nanoseconds() - now;
+    // A hook that called a raw fork() has made a child in which everything is owed anew.
+    uint32_t running = OWED_RUNNING;
+    if (__atomic_compare_exchange_n(&forking.owed, &running, OWED_NOTHING, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+        gate_hooks_done();
+        generation_publish();
+    }
     platform_wake(&forking.owed, INT_MAX);
-    report_current.generation = forkguard_generation();
-    report_publish(owed == OWED_ALL);
+    if (mine) {
+        report_current.generation = generation_upcoming() - 1;
+        report_publish(owed == OWED_ALL);
+    }
     slot->fork_state = FORK_NONE;
     if (mine) turn_pass(slot);
+    allow_cancellation(slot);
+    atfork_run_owed_hooks();
+    errno = saved;
 }
 
 // ---- forkguard_fork ----
@@ -332,49 +378,65 @@ static pid_t refuse(int error) {
     return -1;
 }
 
-pid_t forkguard_fork(uint32_t flags) {
-    forkguard_generation(); // starts the library; a child that nobody told finds out first
-    forkguard_slot *slot = gate_slot();
-    gate_adopt(slot);
-    if (slot->fork_state != FORK_NONE) return refuse(EDEADLK);
-    if (slot->held != 0 && !(flags & FORKGUARD_FORK_HOLDING_LOCKS)) return refuse(EBUSY);
+// Prepares, or refuses with an errno and leaves everything as it was.
+static int prepare_or_refuse(forkguard_slot *slot, uint32_t flags) {
     uint64_t deadline = platform_nanoseconds() + forkguard_deadline_ms() * MILLISECOND;
     for (;;) {
         if (!(flags & FORKGUARD_FORK_NO_FLUSH)) flush_standard_output(deadline);
         gate_closing closing;
         if (prepare(slot, deadline, &closing) != 0) {
             slot->fork_state = FORK_NONE;
-            return refuse(ETIMEDOUT);
+            return ETIMEDOUT;
         }
         uint32_t own = 0;
         if (!(flags & FORKGUARD_FORK_HOLDING_LOCKS))
             own = foreign_list_own(report_current.torn_holders, FORKGUARD_REPORT_ENTRIES, &report_current.torn_holders_count);
-        if (own == 0 && closing.late == 0 && closing.turn == 0 && closing.chain == 0) break;
-        // A thread that waits for its turn while it is inside goes first, and is out when its turn is over; then we try again. One that
-        // is blocked on a lock of this thread's would still be.
-        bool again = own == 0 && closing.late == 0 && closing.turn != 0 && platform_nanoseconds() < deadline;
-        int error = again ? EAGAIN : own != 0 ? EBUSY : closing.chain != 0 && closing.turn == 0 ? EPERM : ETIMEDOUT;
+        if (own == 0 && closing.late == 0 && closing.turn == 0 && closing.chain == 0) return 0;
+        // A thread that waits for its turn while it is inside goes first, and is out when its turn is over; then we try again. Not so one that is
+        // blocked on a lock of this thread's; nor one that let others go first itself and waits again, or that lent us its turn: each would wait for the other.
+        bool again = own == 0 && closing.late == 0 && closing.turn != 0 && closing.unyielding == 0 && !slot->lender
+            && platform_nanoseconds() < deadline;
+        bool blocked = closing.chain != 0 || closing.unyielding != 0 || slot->lender;
+        int error = again ? EAGAIN : own != 0 ? EBUSY : closing.late == 0 && blocked ? EPERM : ETIMEDOUT;
         // Everything is undone; hooks see a fork that failed.
         report_current.error = error;
+        slot->yields = again;
         after_in_parent(slot);
         end_fork(slot, !again);
-        if (!again) return refuse(error);
+        if (!again) return error;
+    }
+}
+
+pid_t forkguard_fork(uint32_t flags) {
+    forkguard_generation(); // starts the library; a child that nobody told finds out first
+    forkguard_slot *slot = gate_slot();
+    gate_adopt(slot);
+    if (slot->fork_state != FORK_NONE) return refuse(EDEADLK);
+    if (slot->held != 0 && !(flags & FORKGUARD_FORK_HOLDING_LOCKS)) return refuse(EBUSY);
+    int saved = errno;
+    hold_off_cancellation(slot);
+    int error = prepare_or_refuse(slot, flags);
+    slot->yields = 0;
+    if (error) {
+        allow_cancellation(slot);
+        return refuse(error);
     }
     foreign_release();
     forking.by_us = true;
     if (!forking.handlers) handle_prepare();
     pid_t child = fork();
-    int error = child < 0 ? errno : 0;
+    error = child < 0 ? errno : 0;
     if (child == 0) {
         if (!forking.handlers) handle_child();
         if (!(flags & FORKGUARD_FORK_NO_FLUSH)) purge_standard_output();
-        return 0;
+    } else {
+        if (!forking.handlers) handle_parent();
+        report_current.other_pid = child > 0 ? child : 0;
+        report_current.error = error;
+        end_fork(slot, true);
     }
-    if (!forking.handlers) handle_parent();
-    report_current.other_pid = child > 0 ? child : 0;
-    report_current.error = error;
-    end_fork(slot, true);
-    errno = error;
+    allow_cancellation(slot);
+    errno = error ? error : saved;
     return child;
 }
 

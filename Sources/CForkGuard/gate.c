@@ -36,6 +36,7 @@
 #include "platform/platform.h"
 #include "report.h"
 #include "trap.h"
+#include "turn.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -112,6 +113,13 @@ static struct {
     .chunks = &first_chunk, .next_serial = 1, .open_word = FORKGUARD_GATE_FENCED, .deadline_ms = FORKGUARD_DEFAULT_DEADLINE_MS,
 };
 
+// What an open gate says. FENCED sends everybody the slow way: where there is no membarrier; where nothing but a look at the process id tells a child that
+// it is one; and while a child does not know which thread survived: that thread runs with a stale serial until it is adopted there, and what it takes
+// meanwhile would look like a vanished thread's.
+static uint32_t open_word(void) {
+    return generation_has_page() && (gate.horizon == 0 || gate.survivor != 0) ? gate.open_word : (uint32_t)FORKGUARD_GATE_FENCED;
+}
+
 static uint32_t load_gate(void) { return __atomic_load_n(&forkguard_page.word.gate, __ATOMIC_ACQUIRE); }
 static void store_gate(uint32_t word) { __atomic_store_n(&forkguard_page.word.gate, word, __ATOMIC_SEQ_CST); }
 
@@ -157,7 +165,7 @@ void gate_start(void) {
     gate.open_word = platform_barrier_start() ? FORKGUARD_GATE_OPEN : FORKGUARD_GATE_FENCED;
     if (gate.open_word == FORKGUARD_GATE_FENCED)
         report_say((const char *const[]){"membarrier(2) is refused here: every lock takes a full memory fence and a slower path", NULL});
-    store_gate(gate.open_word);
+    store_gate(open_word());
 }
 
 bool gate_serial_is_stale(uint64_t serial) { return serial < gate.horizon && serial != gate.survivor; }
@@ -215,6 +223,7 @@ static forkguard_slot *make_slot(void) {
     slot->waits_for_turn = 0;
     slot->mark = FORKGUARD_MARK_NONE;
     slot->lender = NULL;
+    slot->yields = slot->walk_stuck = slot->walk_waited = slot->uncancellable = 0;
     slot->fork_state = 0;
     slot->nested_forks = 0;
     for (unsigned i = 0; i < FORKGUARD_LOCKS_REMEMBERED; i++) slot->locks[i] = NULL;
@@ -319,11 +328,14 @@ static bool breach(forkguard_slot *slot) {
 }
 
 // R3. Called with the attempt counted in, returns with it counted in; true when it is inside although the gate is closed.
-static bool park(forkguard_slot *slot) {
+static bool park(forkguard_slot *slot, const uint32_t *woken_from) {
     count_out(slot);
+    // The wake-up for the lock that brought this thread here is for somebody who may go in.
+    if (woken_from) platform_wake(woken_from, 1);
     while (load_gate() == FORKGUARD_GATE_CLOSED) {
-        int64_t patience = gate_breaches() == 0 ? PATIENCE : IMPATIENCE;
-        if (platform_wait(&forkguard_page.word.gate, FORKGUARD_GATE_CLOSED, patience)) continue;
+        // Signals end a sleep early, so it is the clock that decides.
+        platform_wait(&forkguard_page.word.gate, FORKGUARD_GATE_CLOSED, gate_breaches() == 0 ? PATIENCE : IMPATIENCE);
+        if (load_gate() != FORKGUARD_GATE_CLOSED) break;
         // Without a wiped page a child that no handler told finds its parent's closed gate.
         generation_discover();
         if (loses_patience() && breach(slot)) return true;
@@ -332,29 +344,30 @@ static bool park(forkguard_slot *slot) {
     return false;
 }
 
-void gate_enter(forkguard_slot *slot) {
+void gate_enter(forkguard_slot *slot, const uint32_t *woken_from) {
     for (;;) {
         switch (load_gate()) {
         case FORKGUARD_GATE_OPEN:
             return;
         case FORKGUARD_GATE_FENCED:
             __atomic_thread_fence(__ATOMIC_SEQ_CST); // R10, the thread's side
+            if (!generation_has_page()) generation_discover();
             if (load_gate() == FORKGUARD_GATE_FENCED) return;
             break;
         case FORKGUARD_GATE_CLOSED:
             // R4. And the forker itself: prepare handlers of others may run between our closed gate and the fork, on this thread.
             if (slot->held > 1 || slot->serial == gate.forker_serial) return;
-            if (park(slot)) return;
+            if (park(slot, woken_from)) return;
             break;
         case FORKGUARD_GATE_OWED:
             if (slot->held > 1 || slot->fork_state != 0) return;
-            slot->held--;
+            count_out(slot);
             atfork_run_owed_hooks();
             count_in(slot);
             if (load_gate() == FORKGUARD_GATE_OWED) return; // inside the hooks themselves
             break;
         default: // a child that nobody told (R20)
-            slot->held--;
+            count_out(slot);
             forkguard_start();
             generation_discover();
             count_in(slot);
@@ -421,10 +434,11 @@ static bool look_at(forkguard_slot *slot, void *context) {
     scan *scan = context;
     if (slot == scan->forker) return true;
     scan->threads++;
-    slot->walk_stuck = 0;
+    slot->walk_stuck = slot->walk_waited = 0;
     if (__atomic_load_n(&slot->held, __ATOMIC_SEQ_CST) == 0) return true;
     if (__atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST)) {
         scan->turn++;
+        slot->walk_waited = 1;
     } else if (__atomic_load_n(&slot->blocked_on, __ATOMIC_SEQ_CST)) {
         scan->candidates++;
     } else {
@@ -504,11 +518,13 @@ static bool mark(forkguard_slot *slot, void *context) {
     if (slot == marking->forker) return true;
     gate_closing *closing = marking->closing;
     // `held` after what makes it final: a thread on its way to park or to sleep counts itself in for a moment.
-    bool waits = __atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST);
+    uint32_t waits = __atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&slot->held, __ATOMIC_SEQ_CST) == 0) return true;
-    if (waits) {
+    // One that was waiting when it was scanned, and gave up since, is inside all the same.
+    if (waits || slot->walk_waited) {
         slot->mark = FORKGUARD_MARK_TURN;
         closing->turn++;
+        if (slot->yields || waits == TURN_LENT) closing->unyielding++;
     } else if (slot->walk_stuck) {
         slot->mark = FORKGUARD_MARK_CHAIN;
         closing->chain++;
@@ -538,7 +554,7 @@ static void close_and_fence(void) {
 }
 
 static void open_gate_word(void) {
-    store_gate(gate.owed ? FORKGUARD_GATE_OWED : gate.open_word);
+    store_gate(gate.owed ? FORKGUARD_GATE_OWED : open_word());
     platform_wake(&forkguard_page.word.gate, INT_MAX);
 }
 
@@ -711,8 +727,8 @@ void gate_child(forkguard_slot *survivor, bool prepared, bool owed) {
     gate.horizon = gate.next_serial;
     gate.survivor = survivor ? survivor->serial : 0;
     // A survivor that is not known still uses its slot, so no slot is used again until it is known.
+    gate.reusable_below = survivor ? gate.horizon : 0;
     if (survivor) {
-        gate.reusable_below = gate.horizon;
         survivor->thread_id = platform_thread_id();
         survivor->mutex_id = mutex_thread_id();
         survivor->pinned = 0;
@@ -725,14 +741,22 @@ void gate_child(forkguard_slot *survivor, bool prepared, bool owed) {
     open_gate_word();
 }
 
-void gate_adopt(const forkguard_slot *slot) {
-    if (gate.survivor == 0 && gate_serial_is_stale(slot->serial)) gate.survivor = slot->serial;
+void gate_adopt(forkguard_slot *slot) {
+    if (FORKGUARD_LIKELY(gate.survivor != 0) || !gate_serial_is_stale(slot->serial)) return;
+    slot->pinned = 0;
+    slot->mark = FORKGUARD_MARK_NONE;
+    slot->thread_id = platform_thread_id();
+    slot->mutex_id = mutex_thread_id();
+    __atomic_store_n(&gate.survivor, slot->serial, __ATOMIC_SEQ_CST);
+    gate.reusable_below = gate.horizon;
+    uint32_t fenced = FORKGUARD_GATE_FENCED;
+    __atomic_compare_exchange_n(&forkguard_page.word.gate, &fenced, open_word(), false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
 void gate_hooks_done(void) {
     gate.owed = 0;
     uint32_t owed = FORKGUARD_GATE_OWED;
-    __atomic_compare_exchange_n(&forkguard_page.word.gate, &owed, gate.open_word, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    __atomic_compare_exchange_n(&forkguard_page.word.gate, &owed, open_word(), false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
 // ---- for reports, and the turn ----

@@ -23,8 +23,9 @@ void gate_start(void);
 /// The calling thread's slot, made if it has none. Never NULL: a thread for which there is no memory is a trap.
 forkguard_slot *gate_slot(void);
 
-/// For a thread that has counted itself in and has not taken the word yet: returns when it may take it (R1 to R4).
-void gate_enter(forkguard_slot *slot);
+/// For a thread that has counted itself in and has not taken the word yet: returns when it may take it (R1 to R4). `woken_from` is the word that it slept on
+/// before, or NULL: if it has to park, somebody else is woken in its place.
+void gate_enter(forkguard_slot *slot, const uint32_t *woken_from);
 
 /// Around the sleep of a thread that cannot have a lock, which has counted its attempt out (R5, R6).
 void gate_note(forkguard_slot *slot, forkguard_lock_t *lock);
@@ -38,6 +39,7 @@ typedef struct gate_closing {
     uint32_t windows;
     uint32_t threads;    // other threads that are known
     uint32_t turn, chain, late; // how many of them were marked, and why
+    uint32_t unyielding; // of those that wait for their turn: how many would not be out after it
     forkguard_holder blocker;   // who was inside when the forker had waited for over 1 ms
     uint32_t holders_count;
     forkguard_holder holders[FORKGUARD_REPORT_ENTRIES]; // the marked ones
@@ -68,7 +70,7 @@ uint32_t gate_list_breaches(forkguard_holder *holders, uint32_t size, uint32_t c
 
 /// After a fork that nobody was told of, the survivor may not be the thread that discovered it. A thread that runs with a stale serial is the survivor:
 /// it says so when it next comes to a slow path or forks. Until then what it holds counts as stale: a fork finds it torn.
-void gate_adopt(const forkguard_slot *slot);
+void gate_adopt(forkguard_slot *slot);
 
 /// The gate says no longer that hooks are owed.
 void gate_hooks_done(void);

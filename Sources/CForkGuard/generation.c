@@ -69,6 +69,10 @@ void generation_child(bool owed) {
     if (!owed) generation_publish();
 }
 
+bool generation_is_known(void) {
+    return __atomic_load_n(&forkguard_page.word.discovery, __ATOMIC_ACQUIRE) == (discovery_tag() | DISCOVERY_DONE);
+}
+
 void generation_discover(void) {
     if (!generation_has_page()) {
         int32_t pid = getpid();

@@ -11,6 +11,9 @@ void generation_start(bool handlers);
 /// Whether children are handed a wiped page here.
 bool generation_has_page(void);
 
+/// Whether this process knows which one it is: it is no child that has not been discovered yet.
+bool generation_is_known(void);
+
 /// If this process is a child that nobody told: discovers it, once. Returns when the C phases of the child are done, whichever thread did
 /// them. Any thread.
 void generation_discover(void);

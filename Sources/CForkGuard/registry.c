@@ -180,14 +180,14 @@ static void sweep(void) {
     unlock_registry();
 }
 
-static node *take_node(node **fresh) {
+static node *take_node(node **fresh, bool *full) {
     node *node = registry.free;
     if (node) {
         registry.free = node->next;
         return node;
     }
     if (registry.used == 1u << INDEX_BITS) {
-        errno = ENOSPC;
+        *full = true;
         return NULL;
     }
     if (registry.used % NODES_IN_CHUNK == 0) {
@@ -230,12 +230,16 @@ static uint64_t add(const forkguard_resource *resource, const forkguard_foreign_
             errno = EEXIST;
             return 0;
         }
-        errno = 0;
-        node *node = take_node(&fresh);
+        bool full = false;
+        node *node = take_node(&fresh, &full);
         if (!node) {
             unlock_registry();
+            if (full) {
+                errno = ENOSPC;
+                return 0;
+            }
             // Nothing is allocated under the lock: malloc may be slow, and the lock holds up forks.
-            if (errno || !(fresh = calloc(NODES_IN_CHUNK, sizeof *fresh))) return 0;
+            if (!(fresh = calloc(NODES_IN_CHUNK, sizeof *fresh))) return 0;
             continue;
         }
         node->born = registry.fork;
@@ -381,9 +385,9 @@ void registry_walk(enum registry_phase phase, uint64_t ordinal) {
     }
 }
 
-void registry_child(bool walking) {
+void registry_child(bool walking, bool in_hook) {
     registry.walks = walking ? 1 : 0;
-    if (!walking) registry.running = NULL;
+    if (!in_hook) registry.running = NULL;
     // The forker did not hold the lists' lock, but nobody was inside it; after an unprepared fork it is found torn and repaired. What the parent
     // had cancelled and not yet released is the parent's to release.
     list *lists[] = {&registry.resources, &registry.locks};

@@ -18,8 +18,8 @@ void registry_end(void);
 /// Calls everybody who was registered before fork `ordinal` began and not cancelled before it did.
 void registry_walk(enum registry_phase phase, uint64_t ordinal);
 
-/// The child's C phase. `walking`: the survivor is in the middle of a walk (a raw fork inside a hook).
-void registry_child(bool walking);
+/// The child's C phase. `walking`: the survivor has begun a walk, or is about to; `in_hook`: it is in one of its hooks (a raw fork inside a hook).
+void registry_child(bool walking, bool in_hook);
 
 /// A foreign lock, as the registry keeps it. All but `made` is foreign.c's.
 typedef struct registry_lock {

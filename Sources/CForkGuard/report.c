@@ -10,6 +10,7 @@
 #include "forkguard/generation.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,7 +61,8 @@ void text_copy(char *field, size_t size, const char *string) {
 }
 
 void text_write_error(const text_buffer *buffer) {
-    int saved = errno;
+    int saved = errno, cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state); // write(2) is a cancellation point
     size_t written = 0;
     while (written < buffer->length) {
         ssize_t now = write(STDERR_FILENO, buffer->text + written, buffer->length - written);
@@ -68,6 +70,7 @@ void text_write_error(const text_buffer *buffer) {
         if (now <= 0) break; // standard error is closed or full: there is nobody to tell
         written += (size_t)now;
     }
+    pthread_setcancelstate(cancel_state, &(int){0});
     errno = saved;
 }
 

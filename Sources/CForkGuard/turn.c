@@ -28,9 +28,6 @@ static struct {
     uint64_t tickets;
 } turn;
 
-// What a slot's `waits_for_turn` may be.
-enum { WAITS_NOT = 0, WAITS = 1, HAS_LENT = 2 };
-
 static void plain_lock(plain_mutex *mutex) {
     uint32_t free = 0;
     if (__atomic_compare_exchange_n(&mutex->word, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) return;
@@ -76,21 +73,21 @@ bool turn_take(forkguard_slot *slot, uint64_t deadline) {
         own_turn(slot->serial);
     } else {
         slot->ticket = ++turn.tickets;
-        set_waiting(slot, WAITS);
+        set_waiting(slot, TURN_WAITS);
     }
     plain_unlock(&turn.guard);
     if (mine) return true;
     mine = await_turn(slot, (int64_t)deadline);
     plain_lock(&turn.guard);
     mine = mine || has_turn(slot); // it may have come in the last moment
-    set_waiting(slot, WAITS_NOT);
+    set_waiting(slot, TURN_NOT);
     plain_unlock(&turn.guard);
     return mine;
 }
 
 static bool prefer(forkguard_slot *slot, void *context) {
     forkguard_slot **best = context;
-    if (slot->waits_for_turn != WAITS) return true;
+    if (slot->waits_for_turn != TURN_WAITS) return true;
     bool inside = __atomic_load_n(&slot->held, __ATOMIC_SEQ_CST) != 0;
     bool best_inside = *best && __atomic_load_n(&(*best)->held, __ATOMIC_SEQ_CST) != 0;
     if (!*best || (inside && !best_inside) || (inside == best_inside && slot->ticket < (*best)->ticket)) *best = slot;
@@ -108,17 +105,17 @@ void turn_pass(forkguard_slot *slot) {
 
 bool turn_lend(forkguard_slot *slot, forkguard_slot *borrower) {
     plain_lock(&turn.guard);
-    bool lends = borrower->waits_for_turn == WAITS && has_turn(slot);
+    bool lends = borrower->waits_for_turn == TURN_WAITS && has_turn(slot);
     forkguard_report mine = report_current;
     if (lends) {
         borrower->lender = slot;
-        set_waiting(slot, HAS_LENT);
+        set_waiting(slot, TURN_LENT);
         own_turn(borrower->serial);
     }
     plain_unlock(&turn.guard);
     if (!lends) return false;
     await_turn(slot, PLATFORM_FOREVER);
-    set_waiting(slot, WAITS_NOT);
+    set_waiting(slot, TURN_NOT);
     report_current = mine;
     return true;
 }
@@ -127,7 +124,7 @@ void turn_child(forkguard_slot *survivor, bool keeps) {
     turn.guard.word = 0;
     if (survivor) {
         survivor->lender = NULL;
-        survivor->waits_for_turn = WAITS_NOT;
+        survivor->waits_for_turn = TURN_NOT;
     }
     turn.owner = survivor && keeps ? survivor->serial : 0;
 }

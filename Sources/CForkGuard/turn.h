@@ -8,6 +8,9 @@
 
 #include "forkguard/gate.h"
 
+/// What a slot's `waits_for_turn` may be.
+enum { TURN_NOT = 0, TURN_WAITS = 1, TURN_LENT = 2 };
+
 /// Waits until it is this thread's turn. False at the deadline.
 bool turn_take(forkguard_slot *slot, uint64_t deadline);
 

@@ -27,10 +27,11 @@ enum forkguard_fork_flags {
 ///     EBUSY      the calling thread holds registered locks (see FORKGUARD_FORK_HOLDING_LOCKS)
 ///     EDEADLK    called inside a hook
 ///     ETIMEDOUT  somebody was inside a section, or in another fork's hooks, until the deadline
-///     EPERM      a thread that is blocked for as long as this one waits holds a lock: the child would find it torn
+///     EPERM      a thread that is blocked for as long as this one waits holds a lock: the child would find it torn. Also one of two that
+///                call this at the same time while both hold locks
 ///     EAGAIN, ENOMEM, ENOSYS  fork(2) itself failed
 ///
-/// forkguard_last_report says who. Any thread; in a child too. Not in signal handlers.
+/// forkguard_last_report says who; where another fork's turn did not end, forkguard_running_hook does. Any thread; in a child too. Not in signal handlers.
 pid_t forkguard_fork(uint32_t flags);
 
 /// Copies the registered locks that the calling thread holds, with their names and places, into `locks`, `count` at most; returns how many it

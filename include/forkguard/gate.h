@@ -48,10 +48,14 @@ typedef struct forkguard_slot {
     struct forkguard_slot *FORKGUARD_NULLABLE lender; // whose turn this thread borrowed
     uint32_t fork_state;     // how this thread's own fork goes (atfork.c)
     uint32_t nested_forks;   // raw forks under way that were called inside a hook
+    uint32_t yields;         // it let others fork first, because they were inside, and waits again (forkguard_fork)
+    uint32_t uncancellable;  // how many calls hold off its cancellation
+    int32_t cancel_state;    // as it was before
 
     // The forker's, while it walks over who is blocked on whom.
     uint32_t walk_sequence;
     uint32_t walk_stuck;
+    uint32_t walk_waited;
 } __attribute__((aligned(64))) forkguard_slot;
 
 // initial-exec: one load from the thread pointer also in a shared library. glibc keeps room for such variables of libraries that are

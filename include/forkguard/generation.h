@@ -43,7 +43,8 @@ FORKGUARD_INLINE uint64_t forkguard_generation(void) {
     return FORKGUARD_LIKELY(generation != 0) ? generation : forkguard_generation_slow();
 }
 
-/// Whether `generation` is this process's. One load and one compare when it is.
+/// Whether `generation`, which forkguard_generation returned here or in an ancestor, is this process's. One load and one compare when it is. Never ask about 0: in a
+/// child that does not know yet that it is one it would seem to be.
 FORKGUARD_INLINE bool forkguard_is_current(uint64_t generation) {
     return FORKGUARD_LIKELY(__atomic_load_n(&forkguard_page.word.generation, __ATOMIC_ACQUIRE) == generation)
         || forkguard_generation_slow() == generation;

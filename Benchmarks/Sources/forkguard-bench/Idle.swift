@@ -1,9 +1,9 @@
 import CIdle
 import Glibc
 
-/// What a process that registers nothing and takes no lock pays for a fork because ForkGuard is linked: two programs of the same source, one
-/// with ForkGuard in it and one without, as several pairs of processes that take turns. Where a process lies in memory decides how fast
-/// it forks, by more than what is looked for; so the pairs show how far the difference can be believed.
+/// What a process that registers nothing and takes no lock pays for a fork because ForkGuard is linked: two programs of the same source,
+/// one with ForkGuard in it and one without, as several pairs of processes that take turns. Where a process lies in memory decides how
+/// fast it forks, by about as much as what is looked for; so the pairs show how far the difference can be believed.
 func benchmarkIdle() {
     for threads in [0, 4] {
         let pairs = 16, rounds = 300, warmUp = 10

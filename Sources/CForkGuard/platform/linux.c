@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -22,6 +23,7 @@
 #define MEMBARRIER_QUERY 0                                // linux/membarrier.h, 4.3
 #define MEMBARRIER_PRIVATE_EXPEDITED (1 << 3)             // 4.14
 #define MEMBARRIER_REGISTER_PRIVATE_EXPEDITED (1 << 4)
+#define KERNEL_SIGNAL_SET 8                               // bytes
 #define KCMP_SAME_VM 1                                    // linux/kcmp.h, KCMP_VM, 3.5
 
 bool platform_wait(const uint32_t *word, uint32_t expected, int64_t nanoseconds) {
@@ -92,6 +94,9 @@ void platform_own_name(char name[16]) {
 
 static ssize_t read_task_file(int32_t thread_id, const char *file, char *text, size_t size) {
     int saved = errno;
+    // open(2), read(2) and close(2) are cancellation points, and a lock is none.
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     char path[64];
     snprintf(path, sizeof path, "/proc/self/task/%d/%s", (int)thread_id, file);
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
@@ -101,6 +106,7 @@ static ssize_t read_task_file(int32_t thread_id, const char *file, char *text, s
         close(descriptor);
     }
     text[length > 0 ? length : 0] = 0;
+    pthread_setcancelstate(cancel_state, &(int){0});
     errno = saved;
     return length;
 }
@@ -130,11 +136,14 @@ bool platform_read(void *to, const void *from, size_t size) {
     struct iovec local = {to, size}, remote = {(void *)from, size};
     bool done = process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == (ssize_t)size;
     if (!done && errno != EFAULT) {
-        // Sandboxes refuse it and emulators lack it. mincore(2) knows whether there is a page too, though not whether it stays.
+        // Sandboxes refuse it and emulators lack it. mincore(2) knows whether there is a page too, and rt_sigprocmask(2) reads a signal set before it refuses what to
+        // do with it; though neither knows whether the page stays.
         uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)from & -page, last = ((uintptr_t)from + size - 1) & -page;
         unsigned char resident;
         done = true;
-        for (uintptr_t at = first; at <= last; at += page) done = done && mincore((void *)at, page, &resident) == 0;
+        for (uintptr_t at = first; at <= last; at += page)
+            done = done && mincore((void *)at, page, &resident) == 0
+                && !(syscall(SYS_rt_sigprocmask, -1, at, NULL, KERNEL_SIGNAL_SET) < 0 && errno == EFAULT);
         if (done) memcpy(to, from, size);
     }
     errno = saved;

@@ -1,0 +1,402 @@
+// What happens at a bad moment: signals, cancellation, a survivor that nobody knows, handlers that ask early, forks that wait for each other.
+
+#include "probe.h"
+
+#include <sys/wait.h>
+#include <time.h>
+
+static forkguard_lock_t first = FORKGUARD_LOCK_INITIALIZER("first"), second = FORKGUARD_LOCK_INITIALIZER("second");
+static volatile int inside, stop;
+
+static pthread_t start(void *(*run)(void *), void *context) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, run, context) == 0);
+    return thread;
+}
+
+static void join(pthread_t thread) { CHECK(pthread_join(thread, NULL) == 0); }
+
+static void yield(void) { usleep(100); }
+
+static bool gate_is_closed(void) { return __atomic_load_n(&forkguard_page.word.gate, __ATOMIC_SEQ_CST) == FORKGUARD_GATE_CLOSED; }
+
+static uint64_t milliseconds_since(uint64_t began) { return (forkguard_nanoseconds() - began) / 1000000; }
+
+// ---- a survivor that nobody knows: another thread of the child looked first ----
+
+static void *discover_and_wait(void *context) {
+    (void)context;
+    forkguard_generation();
+    stop = 1;
+    while (!inside) yield();
+    CHECK(forkguard_lock(&first) == FORKGUARD_LOCKED);
+    CHECK(!inside);
+    forkguard_unlock(&first);
+    return NULL;
+}
+
+static void *discover_and_hold(void *context) {
+    *(forkguard_slot **)context = NULL;
+    forkguard_lock(&first);
+    *(forkguard_slot **)context = forkguard_thread_slot;
+    inside = 1;
+    while (!stop) yield();
+    inside = 0;
+    forkguard_unlock(&first);
+    return NULL;
+}
+
+static void *stop_soon(void *context) {
+    (void)context;
+    usleep(2000);
+    stop = 1;
+    return NULL;
+}
+
+/// What the survivor locks before it is known is its own; and its slot is nobody else's, in a grandchild neither.
+int scenario_unknown_survivor(void) {
+    forkguard_lock(&first);
+    forkguard_unlock(&first);
+    for (int i = 0; i < 50; i++) {
+        pid_t child = fork_by_underscore();
+        if (child == 0) {
+            alarm(20);
+            pthread_t other = start(discover_and_wait, NULL);
+            while (!stop) yield();
+            forkguard_lock(&first);
+            inside = 1;
+            usleep(2000);
+            inside = 0;
+            forkguard_unlock(&first);
+            join(other);
+            _exit(0);
+        }
+        check_child(child);
+        child = fork();
+        if (child == 0) {
+            pid_t grandchild = fork_by_underscore();
+            if (grandchild == 0) {
+                alarm(20);
+                static forkguard_slot *theirs;
+                pthread_t other = start(discover_and_hold, &theirs);
+                while (!inside) yield();
+                CHECK(theirs != forkguard_thread_slot);
+                pthread_t later = start(stop_soon, NULL);
+                forkguard_lock(&first);
+                CHECK(!inside);
+                forkguard_unlock(&first);
+                join(other);
+                join(later);
+                _exit(0);
+            }
+            check_child(grandchild);
+            _exit(0);
+        }
+        check_child(child);
+    }
+    printf("100 unknown survivors ok\n");
+    return 0;
+}
+
+// ---- a child handler that was registered before the library's asks which process this is ----
+
+static uint64_t early_generation;
+static bool asks_early;
+static void ask_early(void) {
+    if (asks_early) early_generation = forkguard_generation();
+}
+
+// ---- a prepare handler that was registered before the library's runs when the gate is closed, as what libc does itself in fork() ----
+
+static pthread_mutex_t wanted_by_fork = PTHREAD_MUTEX_INITIALIZER;
+static bool wants_mutex;
+static void want_mutex(void) {
+    if (!wants_mutex) return;
+    pthread_mutex_lock(&wanted_by_fork);
+    pthread_mutex_unlock(&wanted_by_fork);
+}
+
+__attribute__((constructor(101))) static void register_handlers_first(void) { pthread_atfork(want_mutex, NULL, ask_early); }
+
+int scenario_early_handler(void) {
+    asks_early = true;
+    forkguard_lock(&first);
+    for (int i = 0; i < 50; i++) {
+        pid_t child = i % 2 ? fork() : forkguard_fork(FORKGUARD_FORK_HOLDING_LOCKS);
+        if (child == 0) {
+            alarm(20);
+            CHECK(early_generation == 2 && forkguard_generation() == 2 && forkguard_is_current(early_generation));
+            CHECK(forkguard_lock_is_mine(&first));
+            forkguard_report report;
+            CHECK(forkguard_last_report(&report) == 0 && report.seen == FORKGUARD_SEEN_HANDLERS && report.side == FORKGUARD_CHILD);
+            forkguard_unlock(&first);
+            _exit(0);
+        }
+        check_child(child);
+    }
+    printf("50 early questions ok\n");
+    return 0;
+}
+
+// ---- patience under signals ----
+
+static void ignore(int signal) { (void)signal; }
+
+static void *hold_what_fork_wants(void *context) {
+    (void)context;
+    pthread_mutex_lock(&wanted_by_fork);
+    inside = 1;
+    while (!gate_is_closed()) yield();
+    forkguard_lock(&first); // parks
+    forkguard_unlock(&first);
+    pthread_mutex_unlock(&wanted_by_fork);
+    stop = 1;
+    return NULL;
+}
+
+static void *keep_signalling(void *thread) {
+    while (!stop) {
+        usleep(10000);
+        if (!stop) pthread_kill(*(pthread_t *)thread, SIGUSR1);
+    }
+    return NULL;
+}
+
+/// A parked thread that holds what fork() wants is let in after its patience, also when signals end each of its sleeps.
+int scenario_signals(void) {
+    wants_mutex = true;
+    struct sigaction action = {.sa_handler = ignore, .sa_flags = SA_RESTART};
+    sigaction(SIGUSR1, &action, NULL);
+    uint64_t longest = 0;
+    for (int i = 0; i < 5; i++) {
+        inside = stop = 0;
+        pthread_t holder = start(hold_what_fork_wants, NULL);
+        while (!inside) yield();
+        pthread_t signaller = start(keep_signalling, &holder);
+        uint64_t began = forkguard_nanoseconds();
+        pid_t child = fork();
+        if (child == 0) _exit(0);
+        uint64_t took = milliseconds_since(began);
+        if (took > longest) longest = took;
+        check_child(child);
+        join(signaller);
+        join(holder);
+    }
+    CHECK(longest < 2000);
+    printf("5 forks beside signals, longest %u ms\n", (unsigned)longest);
+    return 0;
+}
+
+// ---- cancellation ----
+
+static void *hold_for_a_while(void *context) {
+    (void)context;
+    forkguard_lock(&first);
+    inside = 1;
+    while (!gate_is_closed()) yield();
+    usleep(20000);
+    forkguard_unlock(&first);
+    return NULL;
+}
+
+static void *fork_cancelled(void *made) {
+    pthread_cancel(pthread_self());
+    pid_t child = fork();
+    if (child == 0) _exit(0);
+    *(pid_t *)made = child;
+    pthread_testcancel();
+    return NULL;
+}
+
+/// A thread with a cancellation pending forks to the end, and is cancelled after it; nobody finds the gate closed.
+int scenario_cancelled(void) {
+    for (int i = 0; i < 20; i++) {
+        inside = 0;
+        pid_t child = 0;
+        pthread_t holder = start(hold_for_a_while, NULL);
+        while (!inside) yield();
+        void *result;
+        CHECK(pthread_join(start(fork_cancelled, &child), &result) == 0 && result == PTHREAD_CANCELED);
+        check_child(child);
+        forkguard_lock(&second);
+        forkguard_unlock(&second);
+        join(holder);
+    }
+    printf("20 cancelled forkers ok\n");
+    return 0;
+}
+
+// ---- a wake-up that goes to a thread which then parks ----
+
+static void *hold_until_closed(void *context) {
+    (void)context;
+    forkguard_lock(&first);
+    inside = 1;
+    while (!gate_is_closed()) yield();
+    forkguard_unlock(&first);
+    return NULL;
+}
+
+static void *lock_first(void *context) {
+    (void)context;
+    forkguard_lock(&first);
+    forkguard_unlock(&first);
+    return NULL;
+}
+
+static void *lock_second_then_first(void *context) {
+    forkguard_lock(&second);
+    lock_first(context);
+    forkguard_unlock(&second);
+    return NULL;
+}
+
+static bool somebody_sleeps_on_first(void) { return __atomic_load_n(&first.word, __ATOMIC_SEQ_CST) & FORKGUARD_WORD_CONTENDED; }
+
+/// The thread behind it, which is inside another lock and must come out, is woken in its place: no fork needs a window.
+int scenario_carried_wake(void) {
+    enum { FORKS = 40 };
+    unsigned windows = 0;
+    for (int i = 0; i < FORKS; i++) {
+        inside = 0;
+        pthread_t holder = start(hold_until_closed, NULL);
+        while (!inside) yield();
+        pthread_t outer = start(lock_first, NULL);
+        while (!somebody_sleeps_on_first()) yield();
+        pthread_t nested = start(lock_second_then_first, NULL);
+        // There is no telling from outside that it sleeps; most of the rounds hit.
+        usleep(2000);
+        pid_t child = fork();
+        if (child == 0) _exit(0);
+        check_child(child);
+        forkguard_report report;
+        CHECK(forkguard_last_report(&report) == 0);
+        windows += report.windows;
+        join(holder);
+        join(outer);
+        join(nested);
+    }
+    CHECK(windows <= FORKS / 4);
+    printf("%d forks, %u windows\n", FORKS, windows);
+    return 0;
+}
+
+// ---- forkguard_fork: two that hold locks, and one that borrowed its turn ----
+
+static forkguard_lock_t both[2] = {FORKGUARD_LOCK_INITIALIZER("one"), FORKGUARD_LOCK_INITIALIZER("other")};
+static pthread_barrier_t together;
+static int prepares, forked, refused;
+
+static int count_prepare(void *context) {
+    (void)context;
+    __atomic_fetch_add(&prepares, 1, __ATOMIC_RELAXED);
+    return 0;
+}
+
+static void *hold_and_fork(void *lock) {
+    forkguard_lock(lock);
+    pthread_barrier_wait(&together);
+    pid_t child = forkguard_fork(FORKGUARD_FORK_HOLDING_LOCKS);
+    if (child == 0) _exit(0);
+    if (child > 0) check_child(child);
+    else CHECK(errno == EPERM);
+    __atomic_fetch_add(child > 0 ? &forked : &refused, 1, __ATOMIC_RELAXED);
+    forkguard_unlock(lock);
+    return NULL;
+}
+
+/// One of them is refused at once, the other forks: neither asks the other to go first for ever.
+int scenario_both_hold(void) {
+    enum { ROUNDS = 100 };
+    forkguard_resource counter = {.name = "counter", .prepare = count_prepare};
+    CHECK(forkguard_register_resource(&counter));
+    pthread_barrier_init(&together, NULL, 2);
+    for (int i = 0; i < ROUNDS; i++) {
+        pthread_t threads[] = {start(hold_and_fork, &both[0]), start(hold_and_fork, &both[1])};
+        join(threads[0]);
+        join(threads[1]);
+    }
+    CHECK(forked >= ROUNDS && forked + refused == 2 * ROUNDS && prepares <= 8 * ROUNDS);
+    printf("%d forked, %d refused, %d prepare hooks\n", forked, refused, prepares);
+    return 0;
+}
+
+static pthread_t lender;
+
+static int want_first(void *context) {
+    (void)context;
+    if (!pthread_equal(pthread_self(), lender)) return 0;
+    inside = 1;
+    forkguard_lock(&first);
+    forkguard_unlock(&first);
+    return 0;
+}
+
+static void *fork_with_second(void *context) {
+    (void)context;
+    lender = pthread_self();
+    forkguard_lock(&second);
+    pid_t child = fork();
+    if (child == 0) _exit(0);
+    check_child(child);
+    forkguard_unlock(&second);
+    return NULL;
+}
+
+/// Who borrows its turn from a thread that holds a lock cannot fork without tearing that: it is refused at once, lets go, and the lender's hook goes on.
+int scenario_borrower(void) {
+    forkguard_resource resource = {.name = "wants first", .prepare = want_first};
+    CHECK(forkguard_register_resource(&resource));
+    for (int i = 0; i < 50; i++) {
+        inside = 0;
+        forkguard_lock(&first);
+        pthread_t thread = start(fork_with_second, NULL);
+        while (!inside) yield();
+        uint64_t began = forkguard_nanoseconds();
+        pid_t child = forkguard_fork(FORKGUARD_FORK_HOLDING_LOCKS);
+        CHECK(child == -1 && errno == EPERM && milliseconds_since(began) < 2000);
+        forkguard_unlock(&first);
+        join(thread);
+    }
+    printf("50 borrowers refused\n");
+    return 0;
+}
+
+// ---- hooks that are owed, one of which forks ----
+
+static int first_ran, forked_inside;
+static pid_t grandchild = -1;
+
+static int note_run(void *context) {
+    (void)context;
+    first_ran++;
+    return 0;
+}
+
+static int fork_once(void *context) {
+    (void)context;
+    if (forked_inside++ == 0) {
+        grandchild = fork();
+        if (grandchild == 0) first_ran = 0;
+    }
+    return 0;
+}
+
+/// A raw fork in a hook that runs late: everything is owed anew to the grandchild.
+int scenario_owed_fork(void) {
+    forkguard_resource one = {.name = "first", .child = note_run}, other = {.name = "forks", .child = fork_once};
+    CHECK(forkguard_register_resource(&one) && forkguard_register_resource(&other));
+    for (int i = 0; i < 20; i++) {
+        pid_t child = fork_by_underscore();
+        if (child == 0) {
+            alarm(20);
+            uint64_t generation = forkguard_generation();
+            CHECK(first_ran == 1 && generation == (grandchild == 0 ? 3u : 2u));
+            if (grandchild != 0) check_child(grandchild);
+            _exit(0);
+        }
+        check_child(child);
+    }
+    printf("20 owed forks ok\n");
+    return 0;
+}
