@@ -220,7 +220,7 @@ static void owe_everything(forkguard_slot *survivor, enum forkguard_seen seen) {
 
 // ---- the handlers ----
 
-static void handle_prepare(void) {
+void atfork_prepare(void) {
     int saved = errno;
     forkguard_slot *slot = gate_slot();
     hold_off_cancellation(slot);
@@ -239,7 +239,7 @@ static void handle_prepare(void) {
     errno = saved;
 }
 
-static void handle_parent(void) {
+void atfork_parent(void) {
     int saved = errno;
     forkguard_slot *slot = gate_slot();
     if (slot->nested_forks) {
@@ -255,7 +255,7 @@ static void handle_parent(void) {
     errno = saved;
 }
 
-static void handle_child(void) {
+void atfork_child(void) {
     int saved = errno;
     forkguard_slot *slot = gate_slot();
     // A handler that was registered before ours may have asked already, and so discovered what this one comes to tell.
@@ -423,14 +423,14 @@ pid_t forkguard_fork(uint32_t flags) {
     }
     foreign_release();
     forking.by_us = true;
-    if (!forking.handlers) handle_prepare();
+    if (!forking.handlers) atfork_prepare();
     pid_t child = fork();
     error = child < 0 ? errno : 0;
     if (child == 0) {
-        if (!forking.handlers) handle_child();
+        if (!forking.handlers) atfork_child();
         if (!(flags & FORKGUARD_FORK_NO_FLUSH)) purge_standard_output();
     } else {
-        if (!forking.handlers) handle_parent();
+        if (!forking.handlers) atfork_parent();
         report_current.other_pid = child > 0 ? child : 0;
         report_current.error = error;
         end_fork(slot, true);
@@ -459,7 +459,7 @@ void forkguard_start(void) {
         }
     }
     int saved = errno;
-    forking.handlers = pthread_atfork(handle_prepare, handle_parent, handle_child) == 0;
+    forking.handlers = pthread_atfork(atfork_prepare, atfork_parent, atfork_child) == 0;
     if (!forking.handlers)
         report_say((const char *const[]){"pthread_atfork(3) failed: only forkguard_fork prepares a fork, others are discovered late", NULL});
     report_start();

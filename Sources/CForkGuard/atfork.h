@@ -6,6 +6,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/// The handlers that pthread_atfork(3) gets. Calling the first and then the second is a fork that failed; that is how tests run them where a fork would end
+/// the checking (ThreadSanitizer switches itself off in a child).
+void atfork_prepare(void);
+void atfork_parent(void);
+void atfork_child(void);
+
 /// The C phases of a child whose handlers did not run.
 void atfork_discovered(void);
 

@@ -226,7 +226,7 @@ static forkguard_slot *make_slot(void) {
     slot->yields = slot->walk_stuck = slot->walk_waited = slot->uncancellable = 0;
     slot->fork_state = 0;
     slot->nested_forks = 0;
-    for (unsigned i = 0; i < FORKGUARD_LOCKS_REMEMBERED; i++) slot->locks[i] = NULL;
+    for (unsigned i = 0; i < FORKGUARD_LOCKS_REMEMBERED; i++) __atomic_store_n(&slot->locks[i], NULL, __ATOMIC_RELAXED);
     __atomic_store_n(&slot->serial, serial, __ATOMIC_SEQ_CST);
     forkguard_thread_slot = slot;
     if (gate.has_key) pthread_setspecific(gate.key, slot);
@@ -356,7 +356,7 @@ void gate_enter(forkguard_slot *slot, const uint32_t *woken_from) {
             break;
         case FORKGUARD_GATE_CLOSED:
             // R4. And the forker itself: prepare handlers of others may run between our closed gate and the fork, on this thread.
-            if (slot->held > 1 || slot->serial == gate.forker_serial) return;
+            if (slot->held > 1 || slot->serial == __atomic_load_n(&gate.forker_serial, __ATOMIC_RELAXED)) return;
             if (park(slot, woken_from)) return;
             break;
         case FORKGUARD_GATE_OWED:
@@ -598,7 +598,7 @@ uint32_t gate_mark_of_stuck(int32_t mutex_id, forkguard_slot *forker) {
 void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing) {
     __atomic_store_n(&gate.prepared_at, 0, __ATOMIC_SEQ_CST);
     gate.forker_thread = forker->thread_id = platform_thread_id();
-    gate.forker_serial = forker->serial;
+    __atomic_store_n(&gate.forker_serial, forker->serial, __ATOMIC_RELAXED);
     forget_breaches();
     uint64_t began = platform_nanoseconds();
     if (deadline < began + LEAST_TIME) deadline = began + LEAST_TIME;
@@ -678,8 +678,8 @@ void gate_open(void) {
 }
 
 void gate_give_up(void) {
-    gate.forker_serial = 0;
-    gate.prepared_at = 0;
+    __atomic_store_n(&gate.forker_serial, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&gate.prepared_at, 0, __ATOMIC_SEQ_CST);
     open_gate_word();
 }
 
@@ -769,8 +769,8 @@ void gate_describe(const forkguard_slot *slot, uint32_t mark, forkguard_holder *
     if (!*holder->thread_name) memcpy(holder->thread_name, slot->thread_name, sizeof slot->thread_name);
     // The hints may be old, and what they point to freed. Believe the one whose word says that this thread has it, the outermost first.
     for (unsigned i = 0; i < FORKGUARD_LOCKS_REMEMBERED; i++) {
-        forkguard_lock_t copy;
-        if (!slot->locks[i] || !platform_read(&copy, slot->locks[i], sizeof copy)) continue;
+        forkguard_lock_t copy, *hint = __atomic_load_n(&slot->locks[i], __ATOMIC_RELAXED);
+        if (!hint || !platform_read(&copy, hint, sizeof copy)) continue;
         if (copy.word >> FORKGUARD_WORD_SHIFT != slot->serial) continue;
         char name[FORKGUARD_NAME_SIZE] = "", file[256] = "";
         // Strings have no known length; read them in pieces that do not cross a page.

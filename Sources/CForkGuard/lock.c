@@ -54,7 +54,7 @@ static int take_over(forkguard_lock_t *lock, forkguard_slot *slot, uint64_t seen
 static int lock_slow(forkguard_lock_t *lock, bool counted, bool may_sleep) {
     forkguard_slot *slot = gate_slot();
     if (!counted) {
-        slot->locks[slot->held % FORKGUARD_LOCKS_REMEMBERED] = lock;
+        __atomic_store_n(&slot->locks[slot->held % FORKGUARD_LOCKS_REMEMBERED], lock, __ATOMIC_RELAXED);
         __atomic_store_n(&slot->held, slot->held + 1, __ATOMIC_SEQ_CST); // R1
     }
     uint64_t slept = 0;

@@ -98,6 +98,10 @@ static void lock_registry(void) {
 
 static void unlock_registry(void) { forkguard_unlock(&registry.lock); }
 
+// Walks read these without the lock.
+static uint64_t cancelled(const node *node) { return __atomic_load_n(&node->cancelled, __ATOMIC_RELAXED); }
+static bool may_not_be_called(const node *node) { return __atomic_load_n(&node->gone, __ATOMIC_RELAXED); }
+
 // Under the lock; no walk. What is released is collected in a list by `next`, because releasing runs code that is not ours.
 static node *unlink_node(node *node, struct node *released) {
     node->previous->next = node->next;
@@ -132,9 +136,9 @@ static node *unlink_cancelled_from(list *list, node *released) {
 static node *unlink_cancelled(void) { return unlink_cancelled_from(&registry.locks, unlink_cancelled_from(&registry.resources, NULL)); }
 
 static void cancel(node *node, bool gone) {
-    node->cancelled = registry.fork + 1;
-    node->gone = gone;
-    list_of(node)->live--;
+    __atomic_store_n(&node->cancelled, __atomic_load_n(&registry.fork, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&node->gone, gone, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&list_of(node)->live, 1, __ATOMIC_RELAXED);
     registry.cancelled++;
     if (node->resource.flags & FORKGUARD_ON_FIRST_USE) registry.first_use--;
 }
@@ -159,8 +163,8 @@ static void sweep_list(list *list) {
     lock_registry();
     node *last = list->newest;
     unlock_registry();
-    for (node *node = list->head.next; node; node = node->next) {
-        if (!node->cancelled && is_gone(node)) {
+    for (node *node = __atomic_load_n(&list->head.next, __ATOMIC_ACQUIRE); node; node = __atomic_load_n(&node->next, __ATOMIC_ACQUIRE)) {
+        if (!cancelled(node) && is_gone(node)) {
             lock_registry();
             if (!node->cancelled) cancel(node, true);
             unlock_registry();
@@ -242,7 +246,7 @@ static uint64_t add(const forkguard_resource *resource, const forkguard_foreign_
             if (!(fresh = calloc(NODES_IN_CHUNK, sizeof *fresh))) return 0;
             continue;
         }
-        node->born = registry.fork;
+        node->born = __atomic_load_n(&registry.fork, __ATOMIC_RELAXED);
         node->cancelled = 0;
         node->gone = node->inherited_corpse = false;
         node->is_lock = lock != NULL;
@@ -258,8 +262,8 @@ static uint64_t add(const forkguard_resource *resource, const forkguard_foreign_
         node->previous = list->newest;
         node->next = NULL;
         __atomic_store_n(&list->newest->next, node, __ATOMIC_RELEASE);
-        list->newest = node;
-        list->live++;
+        __atomic_store_n(&list->newest, node, __ATOMIC_RELEASE);
+        __atomic_fetch_add(&list->live, 1, __ATOMIC_RELAXED);
         if (resource->flags & FORKGUARD_ON_FIRST_USE) registry.first_use++;
         uint64_t id = node->id;
         unlock_registry();
@@ -360,10 +364,10 @@ void registry_walk(enum registry_phase phase, uint64_t ordinal) {
     bool newest_first = phase == REGISTRY_PREPARE;
     uint64_t before = platform_nanoseconds();
     uint64_t limit = (uint64_t)forkguard_deadline_ms() * 1000000;
-    node *node = newest_first ? __atomic_load_n(&registry.resources.newest, __ATOMIC_ACQUIRE) : registry.resources.head.next;
+    node *node = newest_first ? __atomic_load_n(&registry.resources.newest, __ATOMIC_ACQUIRE) : __atomic_load_n(&registry.resources.head.next, __ATOMIC_ACQUIRE);
     while (node && node != &registry.resources.head) {
         forkguard_callback callback = callback_of(node, phase);
-        if (callback && node->born < ordinal && !node->gone && (!node->cancelled || node->cancelled > ordinal)) {
+        if (callback && node->born < ordinal && !may_not_be_called(node) && (!cancelled(node) || cancelled(node) > ordinal)) {
             const char *outer = registry.running; // another fork's, which lent its turn
             __atomic_store_n(&registry.running, node->name, __ATOMIC_RELEASE);
             int code = callback(node->resource.context);
@@ -372,7 +376,7 @@ void registry_walk(enum registry_phase phase, uint64_t ordinal) {
             if (code == FORKGUARD_GONE) {
                 lock_registry();
                 if (!node->cancelled) cancel(node, true);
-                node->gone = true;
+                else __atomic_store_n(&node->gone, true, __ATOMIC_RELAXED);
                 unlock_registry();
             } else {
                 report_ran(node->name, phase_name(phase), after - before);
@@ -398,7 +402,7 @@ void registry_child(bool walking, bool in_hook) {
 
 void registry_each_lock(registry_visit visit, void *context) {
     for (node *node = __atomic_load_n(&registry.locks.head.next, __ATOMIC_ACQUIRE); node; node = __atomic_load_n(&node->next, __ATOMIC_ACQUIRE))
-        if (!visit(&node->lock, !node->cancelled, context)) return;
+        if (!visit(&node->lock, !cancelled(node), context)) return;
 }
 
 void registry_drop_gone(void) {

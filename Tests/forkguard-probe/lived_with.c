@@ -14,7 +14,8 @@
 static volatile bool counting;
 static unsigned allocations, mutexes, writes;
 
-#if defined(__GLIBC__)
+#if defined(__GLIBC__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+#define INTERPOSED 1
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
@@ -65,7 +66,7 @@ static int allocate(void *context) {
 }
 
 int scenario_child_phases(void) {
-#if !defined(__GLIBC__)
+#if !defined(INTERPOSED)
     printf("skipped: only glibc lets its malloc be replaced and still called\n");
     return 0;
 #endif

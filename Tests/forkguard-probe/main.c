@@ -36,6 +36,7 @@ static const struct {
     {"both-hold", scenario_both_hold},
     {"borrower", scenario_borrower},
     {"owed-fork", scenario_owed_fork},
+    {"stubbed", scenario_stubbed},
     {"foreign", scenario_foreign},
     {"foreign-control", scenario_foreign_control},
     {"foreign-own", scenario_foreign_own},

@@ -70,6 +70,7 @@ int scenario_unlock_free(void);
 int scenario_unlock_other(void);
 int scenario_torn(void);
 int scenario_survivor_unlock(void);
+int scenario_stubbed(void);
 int scenario_unknown_survivor(void);
 int scenario_early_handler(void);
 int scenario_signals(void);

@@ -54,11 +54,12 @@ void forkguard_unlock_slow(forkguard_lock_t *FORKGUARD_NONNULL lock);
 FORKGUARD_INLINE bool forkguard_lock_fast_(forkguard_lock_t *FORKGUARD_NONNULL lock, forkguard_slot *FORKGUARD_NONNULL slot) {
     uint32_t held = slot->held;
     __atomic_store_n(&slot->held, held + 1, __ATOMIC_RELAXED); // R1
-    slot->locks[held % FORKGUARD_LOCKS_REMEMBERED] = lock;
+    __atomic_store_n(&slot->locks[held % FORKGUARD_LOCKS_REMEMBERED], lock, __ATOMIC_RELAXED);
     // The compiler keeps the order; the processor's is the forker's business (R10).
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     uint64_t expected = 0;
-    return FORKGUARD_LIKELY(__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_RELAXED) == FORKGUARD_GATE_OPEN) // R2
+    // Acquire: what a forker read while the gate was closed, it read before this thread writes.
+    return FORKGUARD_LIKELY(__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_ACQUIRE) == FORKGUARD_GATE_OPEN) // R2
         && FORKGUARD_LIKELY(__atomic_compare_exchange_n(&lock->word, &expected, slot->word, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
 }
 
