@@ -25,6 +25,7 @@
 #include "gate.h"
 #include "generation.h"
 #include "platform/platform.h"
+#include "process.h"
 #include "registry.h"
 #include "report.h"
 #include "turn.h"
@@ -177,8 +178,7 @@ static void child_phases(forkguard_slot *slot) {
         begin_report(registry_next_fork(), FORKGUARD_SEEN_HANDLERS);
         report->no_turn = true;
         text_copy(report->waited_hook, sizeof report->waited_hook, forkguard_running_hook());
-    }
-    if (prepared) {
+    } else {
         report->copy_nanoseconds = now - forking.closed_at;
         report->breaches = gate_breaches();
         report->torn_holders_count = gate_list_breaches(report->torn_holders, FORKGUARD_REPORT_ENTRIES, report->torn_holders_count);
@@ -220,28 +220,54 @@ static void owe_everything(forkguard_slot *survivor, enum forkguard_seen seen) {
 
 // ---- the handlers ----
 
-void atfork_prepare(void) {
-    int saved = errno;
-    forkguard_slot *slot = gate_slot();
+// The short way. Where nothing is registered and no other thread has ever taken a lock of ours there is nobody to wait for and nobody to tell: the gate is closed,
+// the process copied, the gate opened. It writes nothing but the wiped page, so that a process in which the library only sits forks in nearly the time
+// that it would take without. (Docs/decisions/short-way.md)
+static bool take_short_way(forkguard_slot *slot) {
+    if (!generation_has_page() || process.forker.short_way == slot->serial || slot->fork_state != FORK_NONE || slot->held != 0 || forking.owed != OWED_NOTHING || !registry_is_empty()
+        || report_is_printed() || !gate_is_alone(slot) || !turn_take_if_free(slot))
+        return false;
+    if (!gate_close_alone(slot) || !registry_is_empty()) {
+        gate_give_up();
+        turn_pass(slot);
+        return false;
+    }
+    registry_next_fork();
+    process.forker.short_way = slot->serial;
+    return true;
+}
+
+static void end_short_way(forkguard_slot *slot) {
+    uint64_t copied = platform_nanoseconds() - process.forker.prepared_at;
+    process.forker.short_way = 0;
+    gate_give_up();
+    report_publish_short(FORKGUARD_PARENT, 0, copied, gate_breaches());
+    turn_pass(slot);
+}
+
+// The child's half: nobody to tell there either. The turn is free on a page of zeros.
+static void begin_short_child(forkguard_slot *slot) {
+    int32_t parent = generation_process();
+    gate_child(slot, true, false);
+    generation_child(false);
+    report_publish_short(FORKGUARD_CHILD, parent, 0, 0);
+}
+
+static __attribute__((noinline)) void prepare_whole(forkguard_slot *slot) {
     hold_off_cancellation(slot);
     gate_closing closing;
-    generation_discover();
-    gate_adopt(slot);
     if (slot->fork_state == FORK_CLOSED) {
         // forkguard_fork closed the gate. What others' handlers did since may have made a parked thread go in.
         if (gate_breaches() != 0 || registry_locks() != 0) close_gate(slot, &closing);
-    } else if (slot->fork_state != FORK_NONE) {
+    } else if (slot->fork_state != FORK_NONE || process.forker.short_way == slot->serial) {
         slot->nested_forks++;
     } else {
         atfork_run_owed_hooks();
         prepare(slot, platform_nanoseconds() + forkguard_deadline_ms() * MILLISECOND, &closing);
     }
-    errno = saved;
 }
 
-void atfork_parent(void) {
-    int saved = errno;
-    forkguard_slot *slot = gate_slot();
+static __attribute__((noinline)) void end_whole_in_parent(forkguard_slot *slot) {
     if (slot->nested_forks) {
         slot->nested_forks--;
     } else if (slot->fork_state == FORK_NO_TURN) {
@@ -252,7 +278,23 @@ void atfork_parent(void) {
         if (finish) end_fork(slot, true);
     }
     allow_cancellation(slot);
-    errno = saved;
+}
+
+void atfork_prepare(void) {
+    int saved = errno;
+    forkguard_slot *slot = gate_slot();
+    generation_discover();
+    gate_adopt(slot);
+    if (!take_short_way(slot)) prepare_whole(slot);
+    if (errno != saved) errno = saved;
+}
+
+void atfork_parent(void) {
+    int saved = errno;
+    forkguard_slot *slot = gate_slot();
+    if (process.forker.short_way == slot->serial && slot->nested_forks == 0) end_short_way(slot);
+    else end_whole_in_parent(slot);
+    if (errno != saved) errno = saved;
 }
 
 void atfork_child(void) {
@@ -263,6 +305,8 @@ void atfork_child(void) {
     if (slot->nested_forks) {
         if (!known) owe_everything(slot, FORKGUARD_SEEN_NESTED);
         slot->nested_forks--;
+    } else if (!known && slot->fork_state == FORK_NONE) {
+        begin_short_child(slot);
     } else if (!known || forking.early) {
         if (!known) child_phases(slot);
         forking.early = false;
@@ -274,7 +318,7 @@ void atfork_child(void) {
         slot->fork_state = FORK_NONE;
         atfork_run_owed_hooks();
     }
-    allow_cancellation(slot);
+    if (slot->uncancellable != 0) allow_cancellation(slot); // not held off on the short way
     errno = saved;
 }
 

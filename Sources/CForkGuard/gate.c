@@ -34,6 +34,7 @@
 #include "generation.h"
 #include "mutex.h"
 #include "platform/platform.h"
+#include "process.h"
 #include "report.h"
 #include "trap.h"
 #include "turn.h"
@@ -103,9 +104,6 @@ static struct {
         forkguard_holder holder;
     } breached[FORKGUARD_REPORT_ENTRIES]; // the first threads that did, each once
     uint32_t owed;          // child hooks are to be run
-    uint64_t prepared_at;   // 0 while the forker is still preparing
-    int32_t forker_thread;
-    uint64_t forker_serial;
     pthread_key_t key;
     bool has_key;
     uint32_t deadline_ms;
@@ -292,6 +290,7 @@ void forkguard_gate_left(forkguard_slot *slot) {
 }
 
 static void forget_breaches(void) {
+    if (gate_breaches() == 0) return;
     __atomic_store_n(&gate.breaches, 0, __ATOMIC_SEQ_CST);
     for (unsigned i = 0; i < FORKGUARD_REPORT_ENTRIES; i++) __atomic_store_n(&gate.breached[i].slot, NULL, __ATOMIC_RELEASE);
 }
@@ -301,15 +300,15 @@ static void forget_breaches(void) {
 // of streams locked, and fork(), which wants that list after our handler. But a large process takes long to copy; so as long as the
 // forker is seen running patience goes on.
 static bool loses_patience(void) {
-    uint64_t prepared_at = __atomic_load_n(&gate.prepared_at, __ATOMIC_SEQ_CST);
-    return prepared_at != 0 && platform_nanoseconds() - prepared_at >= PATIENCE && platform_thread_sleeps(gate.forker_thread);
+    uint64_t prepared_at = __atomic_load_n(&process.forker.prepared_at, __ATOMIC_SEQ_CST);
+    return prepared_at != 0 && platform_nanoseconds() - prepared_at >= PATIENCE && platform_thread_sleeps(process.forker.thread);
 }
 
 // Goes in although the gate is closed, unless the forker has begun to drain once more. Counting in and then looking again is the same pattern
 // as entering: `prepared_at` is zero from before the barrier of that second drain on.
 static bool breach(forkguard_slot *slot) {
     count_in(slot);
-    if (load_gate() != FORKGUARD_GATE_CLOSED || __atomic_load_n(&gate.prepared_at, __ATOMIC_SEQ_CST) == 0) {
+    if (load_gate() != FORKGUARD_GATE_CLOSED || __atomic_load_n(&process.forker.prepared_at, __ATOMIC_SEQ_CST) == 0) {
         count_out(slot);
         return false;
     }
@@ -334,7 +333,9 @@ static bool park(forkguard_slot *slot, const uint32_t *woken_from) {
     if (woken_from) platform_wake(woken_from, 1);
     while (load_gate() == FORKGUARD_GATE_CLOSED) {
         // Signals end a sleep early, so it is the clock that decides.
+        __atomic_fetch_add(&process.forker.parked, 1, __ATOMIC_SEQ_CST);
         platform_wait(&forkguard_page.word.gate, FORKGUARD_GATE_CLOSED, gate_breaches() == 0 ? PATIENCE : IMPATIENCE);
+        __atomic_fetch_sub(&process.forker.parked, 1, __ATOMIC_SEQ_CST);
         if (load_gate() != FORKGUARD_GATE_CLOSED) break;
         // Without a wiped page a child that no handler told finds its parent's closed gate.
         generation_discover();
@@ -356,7 +357,7 @@ void gate_enter(forkguard_slot *slot, const uint32_t *woken_from) {
             break;
         case FORKGUARD_GATE_CLOSED:
             // R4. And the forker itself: prepare handlers of others may run between our closed gate and the fork, on this thread.
-            if (slot->held > 1 || slot->serial == __atomic_load_n(&gate.forker_serial, __ATOMIC_RELAXED)) return;
+            if (slot->held > 1 || slot->serial == __atomic_load_n(&process.forker.serial, __ATOMIC_RELAXED)) return;
             if (park(slot, woken_from)) return;
             break;
         case FORKGUARD_GATE_OWED:
@@ -555,7 +556,9 @@ static void close_and_fence(void) {
 
 static void open_gate_word(void) {
     store_gate(gate.owed ? FORKGUARD_GATE_OWED : open_word());
-    platform_wake(&forkguard_page.word.gate, INT_MAX);
+    // A thread counts itself before it sleeps, and the kernel compares the word once more: so either it is seen here or it does not sleep. A child
+    // without a wiped page inherits a count that is too high, and wakes for nothing.
+    if (__atomic_load_n(&process.forker.parked, __ATOMIC_SEQ_CST) != 0) platform_wake(&forkguard_page.word.gate, INT_MAX);
 }
 
 // Follows who waits for whom from one thread, which may be inside nothing. `passed` sums up the sequence numbers of the notes on the way (R12).
@@ -596,9 +599,9 @@ uint32_t gate_mark_of_stuck(int32_t mutex_id, forkguard_slot *forker) {
 }
 
 void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing) {
-    __atomic_store_n(&gate.prepared_at, 0, __ATOMIC_SEQ_CST);
-    gate.forker_thread = forker->thread_id = platform_thread_id();
-    __atomic_store_n(&gate.forker_serial, forker->serial, __ATOMIC_RELAXED);
+    __atomic_store_n(&process.forker.prepared_at, 0, __ATOMIC_SEQ_CST);
+    process.forker.thread = forker->thread_id = platform_thread_id();
+    __atomic_store_n(&process.forker.serial, forker->serial, __ATOMIC_RELAXED);
     forget_breaches();
     uint64_t began = platform_nanoseconds();
     if (deadline < began + LEAST_TIME) deadline = began + LEAST_TIME;
@@ -653,7 +656,31 @@ void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing
     foreign_list_marked(closing);
 }
 
-void gate_prepared(void) { __atomic_store_n(&gate.prepared_at, platform_nanoseconds(), __ATOMIC_RELEASE); }
+static bool is_other(forkguard_slot *slot, void *context) {
+    *(forkguard_slot **)context = slot == *(forkguard_slot **)context ? slot : NULL;
+    return *(forkguard_slot **)context != NULL;
+}
+
+bool gate_is_alone(forkguard_slot *slot) {
+    gate_each(is_other, &slot);
+    return slot != NULL;
+}
+
+bool gate_close_alone(forkguard_slot *forker) {
+    process.forker.thread = forker->thread_id;
+    __atomic_store_n(&process.forker.serial, forker->serial, __ATOMIC_RELAXED);
+    __atomic_store_n(&process.forker.prepared_at, 0, __ATOMIC_SEQ_CST);
+    forget_breaches();
+    close_and_fence();
+    if (!gate_is_alone(forker)) {
+        gate_give_up();
+        return false;
+    }
+    gate_prepared();
+    return true;
+}
+
+void gate_prepared(void) { __atomic_store_n(&process.forker.prepared_at, platform_nanoseconds(), __ATOMIC_RELEASE); }
 
 uint32_t gate_breaches(void) { return __atomic_load_n(&gate.breaches, __ATOMIC_SEQ_CST); }
 
@@ -668,7 +695,7 @@ uint32_t gate_list_breaches(forkguard_holder *holders, uint32_t size, uint32_t c
 
 static bool unmark(forkguard_slot *slot, void *context) {
     (void)context;
-    slot->mark = FORKGUARD_MARK_NONE;
+    if (slot->mark != FORKGUARD_MARK_NONE) slot->mark = FORKGUARD_MARK_NONE; // not for nothing: it copies a page right after a fork
     return true;
 }
 
@@ -678,8 +705,8 @@ void gate_open(void) {
 }
 
 void gate_give_up(void) {
-    __atomic_store_n(&gate.forker_serial, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&gate.prepared_at, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&process.forker.serial, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&process.forker.prepared_at, 0, __ATOMIC_SEQ_CST);
     open_gate_word();
 }
 
@@ -735,8 +762,8 @@ void gate_child(forkguard_slot *survivor, bool prepared, bool owed) {
         survivor->mark = FORKGUARD_MARK_NONE;
     }
     forget_breaches();
-    gate.forker_serial = 0;
-    gate.prepared_at = 0;
+    process.forker.serial = 0;
+    process.forker.prepared_at = 0;
     gate.owed = owed;
     open_gate_word();
 }

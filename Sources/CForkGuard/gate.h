@@ -48,6 +48,12 @@ typedef struct gate_closing {
 /// Closes the gate and waits until every other thread is quiet, at most until `deadline` (R9 to R14). The gate is closed on return.
 void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing);
 
+/// Whether no other thread has ever been inside anything: it has no slot. A snapshot.
+bool gate_is_alone(forkguard_slot *slot);
+
+/// Closes the gate if no other thread has a slot; nobody has to be waited for then. Else it is open on return, and this false.
+bool gate_close_alone(forkguard_slot *forker);
+
 /// From here on parked threads are patient (R15).
 void gate_prepared(void);
 

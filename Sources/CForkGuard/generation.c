@@ -60,6 +60,8 @@ void generation_publish(void) {
     if (generation_has_page()) __atomic_store_n(&forkguard_page.word.generation, __atomic_load_n(&known.generation, __ATOMIC_RELAXED), __ATOMIC_RELEASE);
 }
 
+int32_t generation_process(void) { return known.pid; }
+
 uint64_t generation_upcoming(void) { return __atomic_load_n(&known.generation, __ATOMIC_RELAXED) + 1; }
 
 void generation_child(bool owed) {

@@ -21,6 +21,9 @@ void generation_discover(void);
 /// The child's C phase: a new generation. `owed`: child hooks are still to run, so the inline question stays slow until `generation_publish`.
 void generation_child(bool owed);
 
+/// The process that the current generation belongs to; in a child, before its C phase, the parent.
+int32_t generation_process(void);
+
 /// The generation that `generation_child` is going to publish.
 uint64_t generation_upcoming(void);
 

@@ -48,7 +48,6 @@ typedef struct list {
 
 static struct {
     forkguard_lock_t lock;
-    node *chunks[CHUNKS];
     uint32_t used;  // nodes that were ever handed out
     node *free;     // linked by `next`
     list resources, locks;
@@ -64,6 +63,9 @@ static struct {
     .locks.newest = &registry.locks.head,
     .sweep_at = SWEEP_AT_LEAST,
 };
+
+// Half a megabyte of zeros, apart: within an initialised struct it would be in the file, and each fork would copy page tables for it.
+static node *chunks[CHUNKS];
 
 static list *list_of(const node *node) { return node->is_lock ? &registry.locks : &registry.resources; }
 static size_t live_registrations(void) {
@@ -145,7 +147,7 @@ static void cancel(node *node, bool gone) {
 
 static node *find_node(uint64_t id) {
     uint32_t index = id & ((1u << INDEX_BITS) - 1);
-    node *chunk = index < registry.used ? registry.chunks[index / NODES_IN_CHUNK] : NULL;
+    node *chunk = index < registry.used ? chunks[index / NODES_IN_CHUNK] : NULL;
     node *node = chunk ? &chunk[index % NODES_IN_CHUNK] : NULL;
     return node && node->id == id && !node->cancelled ? node : NULL;
 }
@@ -196,10 +198,10 @@ static node *take_node(node **fresh, bool *full) {
     }
     if (registry.used % NODES_IN_CHUNK == 0) {
         if (!*fresh) return NULL;
-        registry.chunks[registry.used / NODES_IN_CHUNK] = *fresh;
+        chunks[registry.used / NODES_IN_CHUNK] = *fresh;
         *fresh = NULL;
     }
-    node = &registry.chunks[registry.used / NODES_IN_CHUNK][registry.used % NODES_IN_CHUNK];
+    node = &chunks[registry.used / NODES_IN_CHUNK][registry.used % NODES_IN_CHUNK];
     node->index = registry.used++;
     return node;
 }
@@ -329,6 +331,10 @@ size_t forkguard_registered_count(void) {
     unlock_registry();
     return live;
 }
+
+uint64_t registry_last_fork(void) { return __atomic_load_n(&registry.fork, __ATOMIC_RELAXED); }
+
+bool registry_is_empty(void) { return live_registrations() == 0; }
 
 uint64_t registry_next_fork(void) { return __atomic_add_fetch(&registry.fork, 1, __ATOMIC_RELAXED); }
 

@@ -11,6 +11,12 @@ enum registry_phase { REGISTRY_PREPARE, REGISTRY_PARENT, REGISTRY_CHILD, REGISTR
 /// Begins a fork: its ordinal. Whoever is registered from now on is not told about it.
 uint64_t registry_next_fork(void);
 
+/// The ordinal of the fork that was begun last.
+uint64_t registry_last_fork(void);
+
+/// Whether nothing is registered. A snapshot.
+bool registry_is_empty(void);
+
 /// A walk is under way until `registry_end`: what is cancelled meanwhile stays in the list, so that the walk needs no lock.
 void registry_begin(void);
 void registry_end(void);

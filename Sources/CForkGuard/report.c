@@ -1,13 +1,15 @@
 // What the last fork did: kept in a struct of fixed size, printed with write(2).
 //
-// The forker fills `report_current` while it has its turn. Readers copy `last`, which is written under a sequence count: odd
-// while it changes. A child resets the count, since its writer may be gone.
+// The forker fills `report_current` while it has its turn. Readers copy the last one, which is written under a sequence count: odd while it changes. A child
+// begins without one.
 
 #include "report.h"
 
+#include "generation.h"
 #include "platform/platform.h"
+#include "process.h"
+#include "registry.h"
 
-#include "forkguard/generation.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -18,11 +20,9 @@
 
 forkguard_report report_current;
 
-static struct {
-    uint32_t sequence; // 0: there is no report
-    forkguard_report report;
-    bool wanted; // FORKGUARD_REPORT=1
-} last;
+#define last process.last
+
+static bool wanted; // FORKGUARD_REPORT=1
 
 void text_add(text_buffer *buffer, const char *string) {
     while (*string && buffer->length + 1 < buffer->size) buffer->text[buffer->length++] = *string++;
@@ -87,7 +87,7 @@ void report_start(void) {
     const char *value = getenv("FORKGUARD_REPORT");
     if (!value || !*value || strcmp(value, "0") == 0) return;
     if (strcmp(value, "1") == 0) {
-        last.wanted = true;
+        wanted = true;
     } else {
         report_say((const char *const[]){"FORKGUARD_REPORT is '", value, "', which is neither 0 nor 1; no reports are printed", NULL});
     }
@@ -108,18 +108,37 @@ void report_clear(void) { memset(&report_current, 0, offsetof(forkguard_report, 
 
 void report_resume(void) { copy_used(&report_current, &last.report); }
 
+// Not inlined: its text would make every fork touch more pages of the stack.
+static __attribute__((noinline)) void print_current(void) {
+    char text[8192];
+    text_buffer buffer = {text, sizeof text, 0};
+    buffer.length = forkguard_report_format(&report_current, text, sizeof text);
+    text_write_error(&buffer);
+}
+
 void report_publish(bool print) {
     uint32_t sequence = __atomic_load_n(&last.sequence, __ATOMIC_RELAXED);
     __atomic_store_n(&last.sequence, sequence + 1, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     copy_used(&last.report, &report_current);
     __atomic_store_n(&last.sequence, sequence + 2, __ATOMIC_RELEASE);
-    if (print && last.wanted) {
-        char text[8192];
-        text_buffer buffer = {text, sizeof text, 0};
-        buffer.length = forkguard_report_format(&report_current, text, sizeof text);
-        text_write_error(&buffer);
-    }
+    if (print && wanted) print_current();
+}
+
+bool report_is_printed(void) { return wanted; }
+
+void report_publish_short(uint32_t side, int32_t other_pid, uint64_t copy_nanoseconds, uint32_t breaches) {
+    uint32_t sequence = __atomic_load_n(&last.sequence, __ATOMIC_RELAXED);
+    __atomic_store_n(&last.sequence, sequence + 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    memset(&last.report, 0, offsetof(forkguard_report, torn_holders));
+    last.report.ordinal = registry_last_fork();
+    last.report.generation = generation_upcoming() - 1;
+    last.report.side = side;
+    last.report.other_pid = other_pid;
+    last.report.copy_nanoseconds = copy_nanoseconds;
+    last.report.breaches = breaches;
+    __atomic_store_n(&last.sequence, sequence + 2, __ATOMIC_RELEASE);
 }
 
 int forkguard_last_report(forkguard_report *report) {
@@ -172,7 +191,7 @@ void report_hook(const char *name, const char *phase, int32_t code, uint64_t nan
 }
 
 void report_child(void) {
-    if (last.sequence % 2) last.sequence++; // copied in the middle of a write by a fork that was not prepared
+    last.sequence = 0; // without a wiped page: the parent's, or one that it was writing
 }
 
 const char *report_mark_text(uint32_t mark) {

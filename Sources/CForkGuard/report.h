@@ -33,6 +33,12 @@ extern forkguard_report report_current;
 /// Makes `report_current` the last report, and prints it if that was asked for and `print`.
 void report_publish(bool print);
 
+/// Whether every fork's report is printed.
+bool report_is_printed(void);
+
+/// Makes a report of a fork that took the short way the last one: nothing happened but the copy. `side` is enum forkguard_side.
+void report_publish_short(uint32_t side, int32_t other_pid, uint64_t copy_nanoseconds, uint32_t breaches);
+
 /// Forgets everything: a new fork.
 void report_clear(void);
 

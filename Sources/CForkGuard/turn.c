@@ -12,36 +12,29 @@
 
 #include "gate.h"
 #include "platform/platform.h"
+#include "process.h"
 #include "report.h"
 
 #include <limits.h>
 
-/// A mutex that the gate does not know, for these few words.
-typedef struct plain_mutex {
-    uint32_t word; // 0 free, 1 taken, 2 taken and somebody sleeps
-} plain_mutex;
+#define turn process.turn
 
-static struct {
-    plain_mutex guard;
-    uint64_t owner; // serial of the thread whose turn it is; 0: nobody's
-    uint32_t event; // counts changes of the owner
-    uint64_t tickets;
-} turn;
-
-static void plain_lock(plain_mutex *mutex) {
+// A mutex that the gate does not know, for these few words.
+static void lock_guard(void) {
     uint32_t free = 0;
-    if (__atomic_compare_exchange_n(&mutex->word, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) return;
-    while (__atomic_exchange_n(&mutex->word, 2, __ATOMIC_ACQUIRE) != 0) platform_wait(&mutex->word, 2, PLATFORM_FOREVER);
+    if (__atomic_compare_exchange_n(&turn.guard, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) return;
+    while (__atomic_exchange_n(&turn.guard, 2, __ATOMIC_ACQUIRE) != 0) platform_wait(&turn.guard, 2, PLATFORM_FOREVER);
 }
 
-static void plain_unlock(plain_mutex *mutex) {
-    if (__atomic_exchange_n(&mutex->word, 0, __ATOMIC_RELEASE) == 2) platform_wake(&mutex->word, 1);
+static void unlock_guard(void) {
+    if (__atomic_exchange_n(&turn.guard, 0, __ATOMIC_RELEASE) == 2) platform_wake(&turn.guard, 1);
 }
 
-static void own_turn(uint64_t serial) {
+// Under the guard. `awaited`: somebody waits for it.
+static void own_turn(uint64_t serial, bool awaited) {
     __atomic_store_n(&turn.owner, serial, __ATOMIC_SEQ_CST);
     __atomic_fetch_add(&turn.event, 1, __ATOMIC_SEQ_CST);
-    platform_wake(&turn.event, INT_MAX);
+    if (awaited) platform_wake(&turn.event, INT_MAX);
 }
 
 static bool has_turn(const forkguard_slot *slot) { return __atomic_load_n(&turn.owner, __ATOMIC_SEQ_CST) == slot->serial; }
@@ -66,22 +59,30 @@ static bool await_turn(const forkguard_slot *slot, int64_t deadline) {
     }
 }
 
+bool turn_take_if_free(const forkguard_slot *slot) {
+    lock_guard();
+    bool mine = turn.owner == 0;
+    if (mine) own_turn(slot->serial, false);
+    unlock_guard();
+    return mine;
+}
+
 bool turn_take(forkguard_slot *slot, uint64_t deadline) {
-    plain_lock(&turn.guard);
+    lock_guard();
     bool mine = turn.owner == 0;
     if (mine) {
-        own_turn(slot->serial);
+        own_turn(slot->serial, false);
     } else {
         slot->ticket = ++turn.tickets;
         set_waiting(slot, TURN_WAITS);
     }
-    plain_unlock(&turn.guard);
+    unlock_guard();
     if (mine) return true;
     mine = await_turn(slot, (int64_t)deadline);
-    plain_lock(&turn.guard);
+    lock_guard();
     mine = mine || has_turn(slot); // it may have come in the last moment
     set_waiting(slot, TURN_NOT);
-    plain_unlock(&turn.guard);
+    unlock_guard();
     return mine;
 }
 
@@ -95,24 +96,24 @@ static bool prefer(forkguard_slot *slot, void *context) {
 }
 
 void turn_pass(forkguard_slot *slot) {
-    plain_lock(&turn.guard);
+    lock_guard();
     forkguard_slot *next = slot->lender;
-    slot->lender = NULL;
+    if (next) slot->lender = NULL;
     if (!next) gate_each(prefer, &next);
-    own_turn(next ? next->serial : 0);
-    plain_unlock(&turn.guard);
+    own_turn(next ? next->serial : 0, next != NULL);
+    unlock_guard();
 }
 
 bool turn_lend(forkguard_slot *slot, forkguard_slot *borrower) {
-    plain_lock(&turn.guard);
+    lock_guard();
     bool lends = borrower->waits_for_turn == TURN_WAITS && has_turn(slot);
     forkguard_report mine = report_current;
     if (lends) {
         borrower->lender = slot;
         set_waiting(slot, TURN_LENT);
-        own_turn(borrower->serial);
+        own_turn(borrower->serial, true);
     }
-    plain_unlock(&turn.guard);
+    unlock_guard();
     if (!lends) return false;
     await_turn(slot, PLATFORM_FOREVER);
     set_waiting(slot, TURN_NOT);
@@ -121,7 +122,7 @@ bool turn_lend(forkguard_slot *slot, forkguard_slot *borrower) {
 }
 
 void turn_child(forkguard_slot *survivor, bool keeps) {
-    turn.guard.word = 0;
+    turn.guard = 0;
     if (survivor) {
         survivor->lender = NULL;
         survivor->waits_for_turn = TURN_NOT;

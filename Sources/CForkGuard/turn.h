@@ -14,6 +14,9 @@ enum { TURN_NOT = 0, TURN_WAITS = 1, TURN_LENT = 2 };
 /// Waits until it is this thread's turn. False at the deadline.
 bool turn_take(forkguard_slot *slot, uint64_t deadline);
 
+/// Takes it if it is nobody's.
+bool turn_take_if_free(const forkguard_slot *slot);
+
 /// Gives the turn back to whom it was borrowed from, or passes it on.
 void turn_pass(forkguard_slot *slot);
 

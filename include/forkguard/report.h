@@ -98,7 +98,7 @@ typedef struct forkguard_report {
 } forkguard_report;
 
 /// Copies the report of the last fork that this process was parent or child of. 0, or ENOENT when there was none. Any thread. A child's own is there
-/// once its hooks have run; until then it finds its parent's last one (`side` and `generation` tell), after a fork that ran no handlers a first one without hooks.
+/// once its hooks have run; until then there is none, after a fork that ran no handlers a first one without hooks.
 int forkguard_last_report(forkguard_report *FORKGUARD_NONNULL report);
 
 /// Formats a report as lines of text: the number of bytes, without the closing 0, that it took; cut at `size`.

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -37,8 +38,8 @@ bool platform_wait(const uint32_t *word, uint32_t expected, int64_t nanoseconds)
 
 void platform_wake(const uint32_t *word, int count) {
     int saved = errno;
-    syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count, NULL, NULL, 0);
-    errno = saved;
+    // Success leaves errno alone, and so must we: right after a fork writing to it copies a page.
+    if (syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count, NULL, NULL, 0) < 0) errno = saved;
 }
 
 bool platform_barrier_start(void) {
@@ -53,9 +54,9 @@ bool platform_barrier_start(void) {
 
 bool platform_barrier(void) {
     int saved = errno;
-    bool done = syscall(SYS_membarrier, MEMBARRIER_PRIVATE_EXPEDITED, 0, 0) == 0
-        // A child inherits its parent's registration today; membarrier(2) does not promise it.
-        || (errno == EPERM && syscall(SYS_membarrier, MEMBARRIER_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0
+    if (syscall(SYS_membarrier, MEMBARRIER_PRIVATE_EXPEDITED, 0, 0) == 0) return true;
+    // A child inherits its parent's registration today; membarrier(2) does not promise it.
+    bool done = (errno == EPERM && syscall(SYS_membarrier, MEMBARRIER_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0
             && syscall(SYS_membarrier, MEMBARRIER_PRIVATE_EXPEDITED, 0, 0) == 0);
     errno = saved;
     return done;
@@ -153,8 +154,10 @@ bool platform_read(void *to, const void *from, size_t size) {
 void platform_pin(const void *address) {
     Dl_info info;
     if (dladdr(address, &info) && info.dli_fname && *info.dli_fname) {
-        // The reference is never given back: that is the point. An executable, or a library that cannot be found again by its name,
-        // gives NULL; the first cannot be unloaded.
+        // Not for the executable, which cannot be unloaded: dlopen would make a heap where there may be none yet, which every fork would copy.
+        uintptr_t headers = getauxval(AT_PHDR), base = (uintptr_t)info.dli_fbase;
+        if (headers >= base && headers - base < (uintptr_t)sysconf(_SC_PAGESIZE)) return;
+        // The reference is never given back: that is the point. A library that cannot be found again by its name gives NULL.
         void *handle = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
         (void)handle;
         dlerror();
