@@ -82,14 +82,21 @@ typedef struct attempt {
     uint64_t end; // 0: it has not begun to wait
 } attempt;
 
-// Whether there is time for another try.
-static bool waits_a_little(attempt *attempt) {
+// How much time is left for another try; 0: none.
+static uint64_t time_left(attempt *attempt) {
     uint64_t now = platform_nanoseconds();
     if (attempt->end == 0) attempt->end = now + (attempt->last ? 0 : ATTEMPT);
-    if (now >= attempt->end) return false;
-    uint32_t never = 0;
-    if (attempt->end - now < ATTEMPT - SPIN) platform_wait(&never, 0, NAP);
-    return true;
+    return now < attempt->end ? attempt->end - now : 0;
+}
+
+// Tries, and after a while of spinning waits: in the lock's own queue if it has one.
+static int try_again(registry_lock *lock, uint64_t left) {
+    if (left < ATTEMPT - SPIN) {
+        if (operations(lock)->wait_lock) return operations(lock)->wait_lock(lock->made.lock, left);
+        uint32_t never = 0;
+        platform_wait(&never, 0, NAP);
+    }
+    return operations(lock)->try_lock(lock->made.lock);
 }
 
 // False when somebody has the lock.
@@ -113,8 +120,8 @@ static bool take(registry_lock *lock, attempt *attempt) {
     }
     if (!operations(lock)->try_lock) return true;
     use(lock, attempt->forker->serial);
+    int result = operations(lock)->try_lock(made->lock);
     for (;;) {
-        int result = operations(lock)->try_lock(made->lock);
         if (result == 0 || result == FORKGUARD_MINE) {
             lock->state = result ? FOREIGN_OWN : FOREIGN_TAKEN;
             return true;
@@ -130,7 +137,11 @@ static bool take(registry_lock *lock, attempt *attempt) {
             lock->state = FOREIGN_STUCK;
             return true;
         }
-        if (waits_a_little(attempt)) continue;
+        uint64_t left = time_left(attempt);
+        if (left != 0) {
+            result = try_again(lock, left);
+            continue;
+        }
         if (!attempt->last) return false;
         lock->state = FOREIGN_MISSED;
         lock->mark = FORKGUARD_MARK_LATE;

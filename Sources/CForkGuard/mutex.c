@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 // ---- what differs between C libraries ----
 
@@ -181,6 +182,28 @@ int32_t mutex_thread_id(void) {
 static bool is_mine(int32_t owner) { return owner > 0 && owner == forkguard_thread_slot->mutex_id; }
 
 static int try_mutex(void *lock) { return is_mine(owner_of_mutex(lock)) ? FORKGUARD_MINE : pthread_mutex_trylock(lock); }
+// Both C libraries measure these deadlines by CLOCK_REALTIME; one that jumps costs a window more or less.
+static struct timespec in(uint64_t nanoseconds) {
+    struct timespec time;
+    clock_gettime(CLOCK_REALTIME, &time);
+    nanoseconds += (uint64_t)time.tv_nsec;
+    time.tv_sec += (time_t)(nanoseconds / 1000000000);
+    time.tv_nsec = (long)(nanoseconds % 1000000000);
+    return time;
+}
+
+static int busy_if_late(int result) { return result == ETIMEDOUT || result == EDEADLK ? EBUSY : result; }
+
+static int wait_mutex(void *lock, uint64_t nanoseconds) {
+    struct timespec end = in(nanoseconds);
+    return busy_if_late(pthread_mutex_timedlock(lock, &end));
+}
+
+static int wait_rwlock(void *lock, uint64_t nanoseconds) {
+    struct timespec end = in(nanoseconds);
+    return busy_if_late(pthread_rwlock_timedwrlock(lock, &end));
+}
+
 static int unlock_mutex(void *lock) { return pthread_mutex_unlock(lock); }
 
 static int check_rwlock(void *lock) {
@@ -198,12 +221,12 @@ static int check_condition(void *lock) {
 }
 
 static const forkguard_lock_operations mutex_operations = {
-    check_mutex, try_mutex, unlock_mutex, reinitialize_mutex, adopt_mutex, owner_of_mutex,
+    check_mutex, try_mutex, wait_mutex, unlock_mutex, reinitialize_mutex, adopt_mutex, owner_of_mutex,
 };
 static const forkguard_lock_operations rwlock_operations = {
-    check_rwlock, try_rwlock, unlock_rwlock, reinitialize_rwlock, adopt_rwlock, owner_of_rwlock,
+    check_rwlock, try_rwlock, wait_rwlock, unlock_rwlock, reinitialize_rwlock, adopt_rwlock, owner_of_rwlock,
 };
-static const forkguard_lock_operations condition_operations = {check_condition, NULL, NULL, reinitialize_condition, NULL, NULL};
+static const forkguard_lock_operations condition_operations = {check_condition, NULL, NULL, NULL, reinitialize_condition, NULL, NULL};
 
 #endif
 

@@ -92,6 +92,7 @@ final class LockKeeper: @unchecked Sendable {
             to: forkguard_lock_operations(
                 check: nil,
                 try_lock: { LockKeeper.from($0).heldLock!.tryLock() ? 0 : EBUSY },
+                wait_lock: nil,
                 unlock: {
                     LockKeeper.from($0).heldLock!.unlock()
                     return 0

@@ -21,14 +21,17 @@ FORKGUARD_BEGIN
 #define FORKGUARD_OWNER_UNKNOWN (-1)
 
 /// What is done to a lock. `lock` is the pointer that was registered. All run on the forking thread, while other threads wait: none of them
-/// may sleep for another thread.
+/// but `wait_lock` may sleep for another thread.
 typedef struct forkguard_lock_operations {
     /// Whether the lock can still be used: 0 or an errno, with which it is reported and dropped. Once in each fork, before it is tried. May be NULL.
     int (*FORKGUARD_NULLABLE check)(void *FORKGUARD_NONNULL lock);
     /// Before the fork: 0 when it was taken, EBUSY when somebody has it, FORKGUARD_MINE, or another errno, with which it is reported and dropped.
     /// May be NULL for what is only made anew in the child, a condition variable say.
     int (*FORKGUARD_NULLABLE try_lock)(void *FORKGUARD_NONNULL lock);
-    /// Undoes `try_lock`: in the parent, and before each new attempt.
+    /// As `try_lock`, but waits for the lock for so many nanoseconds at most, about a millisecond. For locks that are handed from one waiter to the next, which
+    /// nobody gets who only tries. May be NULL.
+    int (*FORKGUARD_NULLABLE wait_lock)(void *FORKGUARD_NONNULL lock, uint64_t nanoseconds);
+    /// Undoes `try_lock` and `wait_lock`: in the parent, and before each new attempt.
     int (*FORKGUARD_NULLABLE unlock)(void *FORKGUARD_NONNULL lock);
     /// In the child: makes it free, whoever had it. In the C phases, so async-signal-safe, unless FORKGUARD_AFTER_C_PHASES is set.
     int (*FORKGUARD_NONNULL reinitialize)(void *FORKGUARD_NONNULL lock);
