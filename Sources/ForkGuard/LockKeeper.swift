@@ -60,7 +60,8 @@ final class LockKeeper: @unchecked Sendable {
 
     private static func reason(_ error: Int32) -> String {
         switch error {
-        case ENOTSUP: "it is shared by processes, or robust: a child must not make it anew under the others' hands. Take it in an onFork prepare hook"
+        case ENOTSUP:
+            "it is shared by processes, or robust: a child must not make it anew under the others' hands. Take it in an onFork prepare hook"
         case EINVAL: "this is not a lock: it was destroyed, or never initialised"
         default: String(cString: strerror(error))
         }

@@ -69,7 +69,9 @@ extension ForkGuard {
         let name = name ?? String(describing: type(of: lock))
         let found = PthreadLock.inside(lock, depth: 2)
         guard !found.isEmpty else {
-            throw .refused("'\(name)' (\(file):\(line)): no pthread lock is to be seen in a \(type(of: lock)); use a ForkMutex, or conform it to ForkableLock")
+            throw .refused(
+                "'\(name)' (\(file):\(line)): no pthread lock is to be seen in a \(type(of: lock)); use a ForkMutex, or conform it to ForkableLock"
+            )
         }
         var registrations: [ForkRegistration] = []
         for (lock, owner) in found {

@@ -1,7 +1,7 @@
 import CForkGuard
 import ForkGuard
 import ForkGuardTesting
-import Glibc
+import Foundation
 import XCTest
 
 /// What a fork says of itself, the deadline, and holding forks off.
@@ -123,6 +123,120 @@ final class ReportTests: XCTestCase {
         }
     }
 
+    func test_theReportOfAForkWithHooksLocksAndThreads() throws {
+        let busy = ForkMutex(0), foreign = NSLock(), slow = ForkMutex(false)
+        let hook = ForkGuard.onFork(
+            name: "timed",
+            prepare: { usleep(3000) },
+            child: { if slow.withLock({ $0 }) { throw Hopeless() } else { usleep(5000) } })
+        defer { hook.cancel() }
+        try ForkGuard.register(reflecting: foreign, name: "foreign")
+        let named = Signal(), over = Signal()
+        let thread = TestThread {
+            let name = fopen("/proc/thread-self/comm", "w")!
+            fputs("vanisher", name)
+            fclose(name)
+            busy.withLock { $0 += 1 }
+            named.send()
+            over.wait()
+        }
+        named.wait()
+        let outcome = try ForkTesting.run(.rawFork, from: .calling) { context in
+            let report = try XCTUnwrap(ForkGuard.lastReport)
+            context.expect(
+                report.hooks.contains { $0.name == "timed" && $0.phase == "prepare" && $0.duration >= .milliseconds(3) }, "\(report)")
+            context.expect(
+                report.hooks.contains { $0.name == "timed" && $0.phase == "child" && $0.duration >= .milliseconds(5) }, "\(report)")
+            context.expect(report.vanishedThreads.contains { $0.name == "vanisher" } && report.vanishedCount >= 1, "\(report)")
+            context.expect(report.foreignLocks == 1 && report.foreignReinitialized == 1 && report.foreignOwn == 0, "\(report)")
+            context.expect(report.otherProcess == getppid() && report.childPhases > .zero, "\(report)")
+            // What is printed has it all, and so has what is encoded.
+            for part in ["'timed' prepare", "'timed' child", "(vanisher)", "reinitialised 1", "C phases"] {
+                context.expect(report.description.contains(part), "\(part): \(report)")
+            }
+            let decoded = try JSONDecoder().decode(ForkReport.self, from: JSONEncoder().encode(report))
+            context.expect(decoded.description == report.description, "\(decoded)")
+            context.expect(decoded.hooks == report.hooks && decoded.vanishedThreads == report.vanishedThreads)
+        }
+        XCTAssert(outcome.succeeded, "\(outcome)")
+        slow.withLock { $0 = true }
+        let failed = try ForkTesting.run(.rawFork) { context in
+            let failures = ForkGuard.lastReport?.hookFailures ?? []
+            context.expect(failures.count == 1 && failures[0].name == "timed" && failures[0].phase == "child", "\(failures)")
+            let report = try XCTUnwrap(ForkGuard.lastReport)
+            let decoded = try JSONDecoder().decode(ForkReport.self, from: JSONEncoder().encode(report))
+            context.expect(decoded.hookFailures == failures)
+        }
+        XCTAssert(failed.succeeded, "\(failed)")
+        over.send()
+        thread.join()
+        // The parent's own: no threads vanished there.
+        let mine = try XCTUnwrap(ForkGuard.lastReport)
+        XCTAssert(mine.side == .parent && mine.vanishedCount == 0 && mine.foreignLocks == 1, "\(mine)")
+        let decoded = try JSONDecoder().decode(ForkReport.self, from: JSONEncoder().encode(mine))
+        XCTAssertEqual(decoded.description, mine.description)
+        XCTAssertThrowsError(try JSONDecoder().decode(ForkReport.self, from: Data("{}".utf8)))
+    }
+
+    func test_moreHooksThanAReportHasRoomForKeepTheSlowest() throws {
+        let hooks = (0..<40).map { number in
+            ForkGuard.onFork(name: "hook \(number)", parent: { if number == 30 { usleep(4000) } })
+        }
+        defer { hooks.forEach { $0.cancel() } }
+        XCTAssert(try ForkTesting.run(.rawFork, from: .calling) { _ in }.succeeded)
+        let report = try XCTUnwrap(ForkGuard.lastReport)
+        XCTAssertEqual(report.hookCount, 40)
+        XCTAssertEqual(report.hooks.count, 16)
+        XCTAssert(report.hooks.contains { $0.name == "hook 30" && $0.duration >= .milliseconds(4) }, "\(report)")
+    }
+
+    func test_aHookThatIsSlowIsNamed() throws {
+        let deadline = ForkGuard.deadline
+        ForkGuard.deadline = .milliseconds(50)
+        defer { ForkGuard.deadline = deadline }
+        let hook = ForkGuard.onFork(name: "slow hook", parent: { usleep(80_000) })
+        defer { hook.cancel() }
+        XCTAssert(try ForkTesting.run(.rawFork, from: .calling) { _ in }.succeeded)
+        let failure = try XCTUnwrap(ForkGuard.lastReport?.hookFailures.first)
+        XCTAssertEqual(failure.name, "slow hook")
+        XCTAssertEqual(failure.phase, "parent")
+        XCTAssertEqual(failure.code, ETIMEDOUT)
+        XCTAssertGreaterThanOrEqual(failure.duration, .milliseconds(50))
+    }
+
+    func test_aChildHasOneReportAndItIsItsOwn() throws {
+        // The parent has one from before; the child has none while its hooks run, then its own; the grandchild's is another.
+        XCTAssert(try ForkTesting.run(.rawFork) { _ in }.succeeded)
+        let seen = ForkMutex<Bool?>(nil)
+        let hook = ForkGuard.onFork(child: { seen.withLock { $0 = ForkGuard.lastReport == nil } })
+        defer { hook.cancel() }
+        for method in ForkMethod.available {
+            let outcome = try ForkTesting.run(method) { context in
+                let mine = try XCTUnwrap(ForkGuard.lastReport)
+                context.expect(mine.side == .child && mine.generation == ForkGuard.generation, "\(mine)")
+                context.expect(mine.seen == (method.runsForkHandlers ? .byHandlers : .late), "\(mine)")
+                if method.runsForkHandlers { context.expect(seen.withLock { $0 } == true, "a hook found the parent's report") }
+                let grandchild = try ForkTesting.run(.rawFork, from: .calling) { inner in
+                    let report = try XCTUnwrap(ForkGuard.lastReport)
+                    inner.expect(
+                        report.side == .child && report.generation == ForkGuard.generation && report.ordinal > mine.ordinal, "\(report)")
+                }
+                context.expect(grandchild.succeeded, "\(grandchild)")
+                context.expect(ForkGuard.lastReport?.side == .parent)
+            }
+            XCTAssert(outcome.succeeded, "\(method): \(outcome)")
+        }
+        // Inside a section nothing that is owed can run, but the parent's report is not to be had for the child's.
+        let lock = ForkMutex(0)
+        let inside = try ForkTesting.run(.underscoreFork, from: .calling) { context in
+            lock.withLock { _ in
+                let first = ForkGuard.lastReport
+                context.expect(first?.side == .child && first?.seen == .late, "\(String(describing: first))")
+            }
+        }
+        XCTAssert(inside.succeeded, "\(inside)")
+    }
+
     func test_preloadedGlobalsAreWholeInEveryChild() throws {
         ForkGuard.preload { _ = Preloaded.table }
         let counts = try ForkTesting.repeated(100, expecting: 10_000, .rawFork, while: [{ _ = Preloaded.table.count }]) { _ in
@@ -131,6 +245,8 @@ final class ReportTests: XCTestCase {
         counts.expectAll("children that read a preloaded global")
     }
 }
+
+private struct Hopeless: Error {}
 
 private enum Preloaded {
     static let table = Array(0..<10_000)

@@ -1,0 +1,40 @@
+import XCTest
+
+/// Bad moments: signals, cancellation, a survivor that nobody knows, handlers that ask early, forks that wait for each other.
+final class AdversityTests: XCTestCase {
+    func test_aSurvivorThatNobodyKnows() throws {
+        for denied in [[], ["madvise=22"], ["membarrier=38"], ["madvise=22", "membarrier=38"]] {
+            try Probe.run("unknown-survivor", denying: denied).expectSuccess(printing: "100 unknown survivors ok")
+        }
+    }
+
+    func test_aChildHandlerBeforeOursThatAsks() throws {
+        try Probe.run("early-handler").expectSuccess(printing: "50 early questions ok")
+        try Probe.run("early-handler", denying: ["madvise=22"]).expectSuccess(printing: "50 early questions ok")
+    }
+
+    func test_behaviour19_patienceEndsAlsoUnderSignals() throws {
+        try Probe.run("signals").expectSuccess(printing: "5 forks beside signals")
+    }
+
+    func test_aForkerWithACancellationPendingForksToTheEnd() throws {
+        try Probe.run("cancelled").expectSuccess(printing: "20 cancelled forkers ok")
+    }
+
+    func test_aWakeUpThatGoesToAThreadWhichParksIsPassedOn() throws {
+        try Probe.run("carried-wake").expectSuccess(printing: "40 forks, ")
+    }
+
+    func test_ofTwoThatForkWhileTheyHoldOneIsRefusedAtOnce() throws {
+        try Probe.run("both-hold").expectSuccess(printing: "refused, ")
+        try Probe.run("borrower").expectSuccess(printing: "50 borrowers refused")
+    }
+
+    func test_aForkInAHookThatRunsLateOwesEverythingAnew() throws {
+        try Probe.run("owed-fork").expectSuccess(printing: "20 owed forks ok")
+    }
+
+    func test_handlersWithTheForkLeftOut() throws {
+        try Probe.run("stubbed").expectSuccess(printing: "3000 forks left out")
+    }
+}
