@@ -66,6 +66,28 @@ final class ForkTests: XCTestCase {
         XCTAssertEqual(needed.sorted()[50], 0, "\(needed)")
     }
 
+    func test_behaviour25_threadsThatEndAndThreadsThatAreBornDuringForks() throws {
+        let ledger = Ledger()
+        let lived = ForkMutex(0)
+        // Each lives for one booking, so at nearly any moment one is being born, parks, or ends; slots are given back and taken all the time.
+        let breeder: @Sendable () -> Void = {
+            let threads = (0..<3).map { _ in TestThread { ledger.book() } }
+            threads.forEach { $0.join() }
+            lived.withLock { $0 += threads.count }
+        }
+        for method in [ForkMethod.forkGuard, .rawFork] {
+            let counts = try ForkTesting.repeated(300, method, while: [breeder, breeder, { ledger.book() }]) { context in
+                ledger.check(context)
+                // And in the child, where slots of vanished threads are taken again.
+                for _ in 0..<3 { breeder() }
+                context.expect(ForkGuard.lastReport?.tornCount == 0, "\(String(describing: ForkGuard.lastReport))")
+            }
+            counts.expectAll("forks among short lives, \(method)")
+        }
+        print("short lives: \(lived.withLock { $0 })")
+        XCTAssertGreaterThan(lived.withLock { $0 }, 1000)
+    }
+
     func test_behaviour12_locksInOppositeOrder() throws {
         let a = ForkMutex(0, name: "a"), b = ForkMutex(0, name: "b")
         let forwards: @Sendable () -> Void = { a.withLock { a in b.withLock { a += $0 } } }
