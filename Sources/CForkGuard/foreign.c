@@ -5,6 +5,10 @@
 // is let go, the gate opens for a while, which grows, and it begins anew, with the lock that was missing. Holding none while waiting for one, there is
 // no order in which this can deadlock.
 //
+// What libc's own fork() takes after our handlers must not be waited for while we have these locks: its holder may wait for one of them, and nothing would ever
+// let it in. In glibc that is the list of streams, which fflush(NULL) has while it waits for a stream, whose holder may be in the middle of a print. So the list
+// is taken first, when all are quiet and parked threads are patient only (R15), and the locks with it in hand; and it is let go of with them.
+//
 // Two holders are not waited for. The forking thread itself, where that can be told: what it has stays its own. And a thread that cannot let go before
 // this fork is over, because it waits for its own turn to fork or is blocked on a lock of the forker's: what it has is torn in the child, as with our own
 // locks (R11). Which thread has a lock only some locks tell; with the others such a holder costs the deadline.
@@ -41,6 +45,7 @@ enum foreign_state {
 foreign_outcome foreign_in_child;
 
 static registry_lock *missing; // the one that the last attempt failed on goes first
+static bool has_streams;
 
 static const forkguard_lock_operations *operations(const registry_lock *lock) { return lock->made.operations; }
 
@@ -169,6 +174,10 @@ static bool find_missing(registry_lock *lock, bool live, void *context) {
 
 bool foreign_take(forkguard_slot *forker, bool last) {
     if (registry_locks() == 0) return true;
+    if (!has_streams) {
+        gate_prepared();
+        has_streams = platform_lock_streams();
+    }
     attempt attempt = {.forker = forker, .last = last};
     registry_lock *first = missing;
     bool is_there = false;
@@ -181,7 +190,11 @@ bool foreign_take(forkguard_slot *forker, bool last) {
     return false;
 }
 
-void foreign_release(void) { registry_each_lock(release_one, NULL); }
+void foreign_release(void) {
+    registry_each_lock(release_one, NULL);
+    if (has_streams) platform_unlock_streams();
+    has_streams = false;
+}
 
 static void describe(const registry_lock *lock, uint32_t mark, forkguard_holder *holder) {
     memset(holder, 0, sizeof *holder);
@@ -326,6 +339,7 @@ static bool meet(registry_lock *lock, bool live, void *context) {
 void foreign_child(const forkguard_slot *survivor, bool prepared) {
     foreign_in_child.locks = foreign_in_child.reinitialized = foreign_in_child.own = foreign_in_child.torn_count = 0;
     missing = NULL;
+    has_streams = false;
     if (registry_locks() == 0) return;
     birth.survivor = survivor ? survivor->mutex_id : 0;
     birth.prepared = prepared;

@@ -643,6 +643,7 @@ void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing
             window *= 2;
         }
         closing->windows++; // R13
+        __atomic_store_n(&process.forker.prepared_at, 0, __ATOMIC_SEQ_CST); // foreign_take may have begun the patience
         open_gate_word();
         uint32_t never = 0;
         platform_wait(&never, 0, (int64_t)(open_for < deadline - now ? open_for : deadline - now));

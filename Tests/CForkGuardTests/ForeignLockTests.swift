@@ -25,6 +25,10 @@ final class ForeignLockTests: XCTestCase {
         try Probe.run("foreign-chain").expectSuccess(printing: "200 forks beside holders that could not let go")
     }
 
+    func test_behaviour19_whatForkWaitsForIsHeldByAThreadThatWaitsForAForeignLock() throws {
+        try Probe.run("foreign-stream").expectSuccess(printing: "300 forks beside streams that wait for a lock")
+    }
+
     func test_behaviour24_whatCannotBeRegisteredAndLocksThatLieFailOrAreFreed() throws {
         let probe = try Probe.run("foreign-wrong")
         probe.expectSuccess(printing: "refused, dropped, named")

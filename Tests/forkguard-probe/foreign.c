@@ -400,6 +400,57 @@ int scenario_foreign_chain(void) {
     return 0;
 }
 
+// ---- what libc's fork wants is held by a thread that waits for a foreign lock ----
+
+static FILE *stream;
+static pthread_mutex_t printed = PTHREAD_MUTEX_INITIALIZER;
+
+static void *print_what_a_lock_protects(void *context) {
+    (void)context;
+    for (;;) {
+        flockfile(stream); // as Swift's print does while it runs a user's description
+        pthread_mutex_lock(&printed);
+        fputc('x', stream);
+        pthread_mutex_unlock(&printed);
+        funlockfile(stream);
+    }
+    return NULL;
+}
+
+static void *flush_all(void *context) {
+    (void)context;
+    for (;;) fflush(NULL); // holds the list of streams, which fork(3) wants, while it waits for each stream
+    return NULL;
+}
+
+/// The forker never has the lock while it waits for the streams.
+int scenario_foreign_stream(void) {
+    enum { FORKS = 300 };
+    CHECK((stream = fopen("/dev/null", "w")) != NULL);
+    CHECK(forkguard_register_mutex(&printed, &FORKGUARD_NAMED("printed")));
+    for (int i = 0; i < 3; i++) start(print_what_a_lock_protects, NULL);
+    start(flush_all, NULL);
+    uint64_t longest = 0;
+    for (int i = 0; i < FORKS; i++) {
+        uint64_t began = forkguard_nanoseconds();
+        pid_t child = i % 2 ? fork() : forkguard_fork(FORKGUARD_FORK_NO_FLUSH);
+        if (child == 0) {
+            alarm(20);
+            CHECK(pthread_mutex_lock(&printed) == 0 && pthread_mutex_unlock(&printed) == 0);
+            CHECK(fflush(NULL) == 0);
+            FILE *other = fopen("/dev/null", "w");
+            CHECK(other && fclose(other) == 0);
+            _exit(0);
+        }
+        uint64_t took = forkguard_nanoseconds() - began;
+        if (took > longest) longest = took;
+        check_child(child);
+    }
+    CHECK(longest < UINT64_C(2500000000));
+    dprintf(1, "%d forks beside streams that wait for a lock, longest %u ms\n", FORKS, (unsigned)(longest / 1000000));
+    _exit(0);
+}
+
 // ---- what users do wrong ----
 
 static int lying_reinitialized, lying_unlocked, lying_taken;

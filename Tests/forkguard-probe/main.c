@@ -42,6 +42,7 @@ static const struct {
     {"foreign-own", scenario_foreign_own},
     {"foreign-torn", scenario_foreign_torn},
     {"foreign-chain", scenario_foreign_chain},
+    {"foreign-stream", scenario_foreign_stream},
     {"foreign-wrong", scenario_foreign_wrong},
     {"foreign-late", scenario_foreign_late},
     {"condition", scenario_condition},

@@ -85,6 +85,7 @@ int scenario_foreign_own(void);
 int scenario_foreign_torn(void);
 int scenario_foreign_chain(void);
 int scenario_foreign_wrong(void);
+int scenario_foreign_stream(void);
 int scenario_foreign_late(void);
 int scenario_condition(void);
 int scenario_condition_control(void);

@@ -89,6 +89,9 @@ bool platform_read(void *to, const void *from, size_t size) {
         && length == size;
 }
 
+bool platform_lock_streams(void) { return false; }
+void platform_unlock_streams(void) {}
+
 void platform_pin(const void *address) {
     Dl_info info;
     if (dladdr(address, &info) && info.dli_fname) (void)dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);

@@ -151,6 +151,25 @@ bool platform_read(void *to, const void *from, size_t size) {
     return done;
 }
 
+#if defined(__GLIBC__)
+// Exported since 2.2.5, declared nowhere. In a child of a process with threads fork(3) makes that lock anew, so there is nothing to give back there; in a process
+// without it takes no such lock, and neither do we.
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern char __libc_single_threaded __attribute__((weak)); // sys/single_threaded.h, 2.32
+
+bool platform_lock_streams(void) {
+    if (!_IO_list_lock || !_IO_list_unlock || !&__libc_single_threaded || __libc_single_threaded) return false;
+    _IO_list_lock();
+    return true;
+}
+
+void platform_unlock_streams(void) { _IO_list_unlock(); }
+#else
+bool platform_lock_streams(void) { return false; }
+void platform_unlock_streams(void) {}
+#endif
+
 void platform_pin(const void *address) {
     Dl_info info;
     if (dladdr(address, &info) && info.dli_fname && *info.dli_fname) {

@@ -43,6 +43,11 @@ bool platform_thread_is_ours(int32_t thread_id);
 /// Copies memory that may have been unmapped meanwhile. False where there is nothing.
 bool platform_read(void *to, const void *from, size_t size);
 
+/// Takes the lock that fork(3) itself takes after the handlers, on the C library's list of streams; it may be taken twice by one thread. False where it cannot be
+/// had ahead of time, or where fork does not take it. May wait, for whoever has it waits for each stream in turn (fflush(NULL)).
+bool platform_lock_streams(void);
+void platform_unlock_streams(void);
+
 /// Keeps the library that contains `address` loaded for good. dlclose would leave our handlers behind, and the next fork would jump
 /// into unmapped memory.
 void platform_pin(const void *address);
