@@ -22,6 +22,7 @@ let package = Package(
                 "CIdle",
                 "idle-bare",
                 "idle-linked",
+                .product(name: "CForkGuard", package: "ForkGuard"),
                 .product(name: "ForkGuard", package: "ForkGuard"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ]

@@ -1,6 +1,9 @@
+#define _GNU_SOURCE // sched_setaffinity
+
 #include "cbench.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -37,6 +40,17 @@ double bench_hammer(unsigned threads, uint64_t nanoseconds, bench_body body, voi
     pthread_barrier_destroy(&hammer.barrier);
     free(handles);
     return (double)hammer.calls * 1000 / (double)took;
+}
+
+void bench_pin(unsigned index) {
+    cpu_set_t allowed, wanted;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) abort();
+    index %= (unsigned)CPU_COUNT(&allowed);
+    int processor = 0;
+    while (!CPU_ISSET(processor, &allowed) || index-- > 0) processor++;
+    CPU_ZERO(&wanted);
+    CPU_SET(processor, &wanted);
+    if (sched_setaffinity(0, sizeof wanted, &wanted) != 0) abort();
 }
 
 uint64_t bench_work(uint64_t seed, unsigned steps) {

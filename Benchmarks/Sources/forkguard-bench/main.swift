@@ -8,16 +8,18 @@ import Synchronization
 // thread all the time, because glibc elides atomics in a single-threaded one.
 
 let benchmarks = [
-    ("lock", benchmarkLocks), ("contended", benchmarkContended), ("fork", benchmarkForks), ("idle", benchmarkIdle),
+    ("lock", benchmarkLocks), ("contended", benchmarkContended), ("condition", benchmarkCondition), ("fork", benchmarkForks),
+    ("idle", benchmarkIdle),
 ]
 
 let arguments = CommandLine.arguments.dropFirst()
 if arguments.contains("--help") || arguments.contains(where: { argument in !benchmarks.contains { $0.0 == argument } }) {
     print(
         """
-        usage: forkguard-bench [lock] [contended] [fork] [idle]
+        usage: forkguard-bench [lock] [contended] [condition] [fork] [idle]
           lock       uncontended lock and unlock, next to NIOLock and Synchronization.Mutex
           contended  2, 4 and 16 threads that hammer one lock, next to NIOLock and others
+          condition  1 and 4 pairs of threads that play ping-pong, next to pthread_cond_t
           fork       a fork with 100,000 live ForkMutex, next to the same bytes of plain heap
           idle       a fork of an idle process that has ForkGuard linked, next to one that has not
         All of them when nothing is named. Prints medians, and next to them what is promised.

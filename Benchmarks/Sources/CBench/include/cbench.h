@@ -25,6 +25,9 @@ static inline bool bench_stopped(const bool *_Nonnull stop) { return __atomic_lo
 /// Runs `body` on that many new threads at once, for about that long. Million calls a second, of all threads together.
 double bench_hammer(unsigned threads, uint64_t nanoseconds, bench_body _Nonnull body, void *_Nullable context);
 
+/// Keeps the calling thread on one of the processors that it may use, the one with that index (from 0 on, beginning again after the last).
+void bench_pin(unsigned index);
+
 /// Arithmetic that takes time in proportion to `steps`.
 uint64_t bench_work(uint64_t seed, unsigned steps);
 
