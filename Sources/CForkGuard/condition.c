@@ -4,10 +4,14 @@
 // makes it grow first and looks for waiters second. So either the signal finds the waiter counted, or the waiter finds the number grown. That count is all
 // there is, no list of waiters: a child has nothing to clear and no ghost to meet. The waiters carry the generation that they belong to, so those of
 // the parent are not even counted.
+//
+// Who signals while it holds the waiters' lock does not wake them at once: on the same processor they would run at once, find the lock taken, and go to sleep again
+// on it. It owes the wake-up to them until it unlocks. To make its unlock take the slow way, where debts are paid, it sets the flag of a contended lock.
 
 #include "forkguard/condition.h"
 
 #include "forkguard/generation.h"
+#include "gate.h"
 #include "platform/platform.h"
 #include "trap.h"
 
@@ -27,6 +31,7 @@ static void count_in(forkguard_condition_t *condition, uint64_t generation) {
 
 int forkguard_condition_wait(forkguard_condition_t *condition, forkguard_lock_t *lock, uint64_t deadline) {
     if (!forkguard_lock_is_mine(lock)) trap_condition(condition, lock);
+    __atomic_store_n(&condition->lock, lock, __ATOMIC_RELAXED);
     count_in(condition, forkguard_generation());
     uint32_t seen = __atomic_load_n(&condition->signals, __ATOMIC_SEQ_CST);
     forkguard_unlock(lock);
@@ -39,11 +44,24 @@ int forkguard_condition_wait(forkguard_condition_t *condition, forkguard_lock_t 
     return !signalled && platform_nanoseconds() >= deadline ? ETIMEDOUT : 0;
 }
 
+static void owe_wake(forkguard_slot *slot, forkguard_lock_t *lock, const uint32_t *word, int count) {
+    bool more = slot->wakes_after == lock && slot->wakes_on == word;
+    if (slot->wakes_after && !more) platform_wake(slot->wakes_on, slot->wakes);
+    slot->wakes = more && slot->wakes > INT_MAX - count ? INT_MAX : more ? slot->wakes + count : count;
+    slot->wakes_after = lock;
+    slot->wakes_on = word;
+    __atomic_or_fetch(&lock->word, FORKGUARD_WORD_CONTENDED, __ATOMIC_RELAXED);
+}
+
 static void wake(forkguard_condition_t *condition, int count) {
     uint64_t generation = forkguard_generation();
     __atomic_fetch_add(&condition->signals, 1, __ATOMIC_SEQ_CST);
     uint64_t waiters = __atomic_load_n(&condition->waiters, __ATOMIC_SEQ_CST);
-    if ((waiters & COUNT) != 0 && waiters >> GENERATION_SHIFT == (uint32_t)generation) platform_wake(&condition->signals, count);
+    if ((waiters & COUNT) == 0 || waiters >> GENERATION_SHIFT != (uint32_t)generation) return;
+    // Somebody waits, so the lock is there.
+    forkguard_lock_t *lock = __atomic_load_n(&condition->lock, __ATOMIC_RELAXED);
+    if (lock && forkguard_lock_is_mine(lock)) owe_wake(forkguard_thread_slot, lock, &condition->signals, count);
+    else platform_wake(&condition->signals, count);
 }
 
 void forkguard_condition_signal(forkguard_condition_t *condition) { wake(condition, 1); }

@@ -222,6 +222,7 @@ static forkguard_slot *make_slot(void) {
     slot->mark = FORKGUARD_MARK_NONE;
     slot->lender = NULL;
     slot->yields = slot->walk_stuck = slot->walk_waited = slot->uncancellable = 0;
+    slot->wakes_after = NULL;
     slot->fork_state = 0;
     slot->nested_forks = 0;
     for (unsigned i = 0; i < FORKGUARD_LOCKS_REMEMBERED; i++) __atomic_store_n(&slot->locks[i], NULL, __ATOMIC_RELAXED);

@@ -131,7 +131,12 @@ void forkguard_unlock_slow(forkguard_lock_t *lock) {
         );
     }
     while (!__atomic_compare_exchange_n(&lock->word, &seen, seen & FORKGUARD_WORD_TORN, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {}
+    // The lock may be gone by now: waking on its address does no harm.
     if (seen & FORKGUARD_WORD_CONTENDED) platform_wake(sleeping_half(&lock->word), 1);
+    if (slot->wakes_after == lock) {
+        slot->wakes_after = NULL;
+        platform_wake(slot->wakes_on, slot->wakes);
+    }
 }
 
 bool forkguard_lock_is_mine(const forkguard_lock_t *lock) {

@@ -22,7 +22,7 @@ public final class ForkCondition: @unchecked Sendable {
         condition = .allocate(capacity: 1)
         condition.initialize(
             to: forkguard_condition_t(
-                waiters: 0, signals: 0, line: line, name: name.flatMap { UnsafePointer(strdup($0)) }, file: file.cString))
+                waiters: 0, signals: 0, line: line, name: name.flatMap { UnsafePointer(strdup($0)) }, file: file.cString, lock: nil))
     }
 
     deinit {

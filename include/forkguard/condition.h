@@ -10,7 +10,7 @@
 
 FORKGUARD_BEGIN
 
-/// 32 bytes. `name` and `file` are printed when something is wrong, and must live as long as the condition; both may be NULL. Zeros are a
+/// 40 bytes. `name` and `file` are printed when something is wrong, and must live as long as the condition; both may be NULL. Zeros are a
 /// condition. It must outlive every thread that uses it, must not be moved, and must not be shared between processes.
 typedef struct forkguard_condition {
     uint64_t waiters; // how many wait, below the generation that they belong to
@@ -18,10 +18,11 @@ typedef struct forkguard_condition {
     uint32_t line;
     const char *FORKGUARD_NULLABLE name;
     const char *FORKGUARD_NULLABLE file;
+    forkguard_lock_t *FORKGUARD_NULLABLE lock; // what they wait with
 } forkguard_condition_t;
 
 /// `static forkguard_condition_t changed = FORKGUARD_CONDITION_INITIALIZER("accounts changed");`
-#define FORKGUARD_CONDITION_INITIALIZER(NAME) { 0, 0, __LINE__, (NAME), __FILE__ }
+#define FORKGUARD_CONDITION_INITIALIZER(NAME) { 0, 0, __LINE__, (NAME), __FILE__, NULL }
 
 /// The clock of deadlines: nanoseconds of CLOCK_MONOTONIC.
 uint64_t forkguard_nanoseconds(void);
@@ -36,7 +37,7 @@ int forkguard_condition_wait(
     forkguard_condition_t *FORKGUARD_NONNULL condition, forkguard_lock_t *FORKGUARD_NONNULL lock, uint64_t deadline
 );
 
-/// Wakes one thread that waits, if any does. Any thread, any side of a fork, with or without the lock.
+/// Wakes one thread that waits, if any does. Any thread, any side of a fork, with or without the lock; with it the thread is woken when it is unlocked.
 void forkguard_condition_signal(forkguard_condition_t *FORKGUARD_NONNULL condition);
 
 /// Wakes every thread that waits.

@@ -52,6 +52,11 @@ typedef struct forkguard_slot {
     uint32_t uncancellable;  // how many calls hold off its cancellation
     int32_t cancel_state;    // as it was before
 
+    // Threads to be woken once `wakes_after` is unlocked (condition.c).
+    struct forkguard_lock *FORKGUARD_NULLABLE wakes_after;
+    const uint32_t *FORKGUARD_NULLABLE wakes_on;
+    int32_t wakes;
+
     // The forker's, while it walks over who is blocked on whom.
     uint32_t walk_sequence;
     uint32_t walk_stuck;
