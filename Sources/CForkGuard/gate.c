@@ -73,7 +73,7 @@
 #define FIRST_FOREIGN_WINDOW (MILLISECOND / 4)
 #define LONGEST_FOREIGN_WINDOW (16 * MILLISECOND)
 
-// A deadline that is over before it began still leaves time for one honest scan.
+// A deadline that is over before it began, or soon after a window, still leaves time for one honest scan: who is not stuck leaves within it.
 #define LEAST_TIME (10 * MILLISECOND)
 
 FORKGUARD_THREAD_LOCAL forkguard_slot *forkguard_thread_slot FORKGUARD_TLS_MODEL;
@@ -221,7 +221,7 @@ static forkguard_slot *make_slot(void) {
     slot->waits_for_turn = 0;
     slot->mark = FORKGUARD_MARK_NONE;
     slot->lender = NULL;
-    slot->yields = slot->walk_stuck = slot->walk_waited = slot->uncancellable = 0;
+    slot->yields = slot->walk_stuck = slot->walk_waited = slot->walk_inside = slot->uncancellable = 0;
     slot->wakes_after = NULL;
     slot->fork_state = 0;
     slot->nested_forks = 0;
@@ -437,7 +437,8 @@ static bool look_at(forkguard_slot *slot, void *context) {
     if (slot == scan->forker) return true;
     scan->threads++;
     slot->walk_stuck = slot->walk_waited = 0;
-    if (__atomic_load_n(&slot->held, __ATOMIC_SEQ_CST) == 0) return true;
+    slot->walk_inside = __atomic_load_n(&slot->held, __ATOMIC_SEQ_CST) != 0;
+    if (!slot->walk_inside) return true;
     if (__atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST)) {
         scan->turn++;
         slot->walk_waited = 1;
@@ -530,7 +531,7 @@ static bool mark(forkguard_slot *slot, void *context) {
     } else if (slot->walk_stuck) {
         slot->mark = FORKGUARD_MARK_CHAIN;
         closing->chain++;
-    } else if (marking->deadline) {
+    } else if (marking->deadline && slot->walk_inside) {
         slot->mark = FORKGUARD_MARK_LATE; // R14
         closing->late++;
     } else {
@@ -628,13 +629,16 @@ void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing
         uint64_t open_for = 0;
         if (inside == 0) {
             open_for = foreign_window;
+            if (now + open_for + LEAST_TIME > deadline) continue; // foreign_take has waited
             if (foreign_window < LONGEST_FOREIGN_WINDOW) foreign_window *= 2;
         } else {
             if (inside < fewest) {
                 fewest = inside;
                 progress = now;
             }
-            uint64_t until = progress + stillness < deadline ? progress + stillness : deadline;
+            // No window so late that those whom it lets in could not leave again.
+            uint64_t until = progress + stillness, last_window = deadline - LEAST_TIME - window;
+            if (until > last_window) until = deadline;
             if (now < until) {
                 platform_wait(&forkguard_page.word.gate_event, event, (int64_t)(until - now));
                 continue;
@@ -651,6 +655,8 @@ void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing
         close_and_fence();
         fewest = UINT32_MAX;
         progress = platform_nanoseconds();
+        // It may have been open for longer than was asked for: this machine is busy.
+        if (deadline < progress + LEAST_TIME) deadline = progress + LEAST_TIME;
     }
     closing->threads = scan.threads;
     marking marking = {closing, forker, inside != 0};

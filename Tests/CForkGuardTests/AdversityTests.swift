@@ -25,6 +25,10 @@ final class AdversityTests: XCTestCase {
         try Probe.run("carried-wake").expectSuccess(printing: "40 forks, ")
     }
 
+    func test_behaviour15_onlyTheHolderIsTornAtTheDeadlineNotWhoPassesBy() throws {
+        try Probe.run("bystanders").expectSuccess(printing: "300 forks past the deadline")
+    }
+
     func test_ofTwoThatForkWhileTheyHoldOneIsRefusedAtOnce() throws {
         try Probe.run("both-hold").expectSuccess(printing: "refused, ")
         try Probe.run("borrower").expectSuccess(printing: "50 borrowers refused")

@@ -33,6 +33,7 @@ static const struct {
     {"signals", scenario_signals},
     {"cancelled", scenario_cancelled},
     {"carried-wake", scenario_carried_wake},
+    {"bystanders", scenario_bystanders},
     {"both-hold", scenario_both_hold},
     {"borrower", scenario_borrower},
     {"owed-fork", scenario_owed_fork},

@@ -76,6 +76,7 @@ int scenario_early_handler(void);
 int scenario_signals(void);
 int scenario_cancelled(void);
 int scenario_carried_wake(void);
+int scenario_bystanders(void);
 int scenario_both_hold(void);
 int scenario_borrower(void);
 int scenario_owed_fork(void);

@@ -61,6 +61,7 @@ typedef struct forkguard_slot {
     uint32_t walk_sequence;
     uint32_t walk_stuck;
     uint32_t walk_waited;
+    uint32_t walk_inside;
 } __attribute__((aligned(64))) forkguard_slot;
 
 // initial-exec: one load from the thread pointer also in a shared library. glibc keeps room for such variables of libraries that are
