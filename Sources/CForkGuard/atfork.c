@@ -49,6 +49,7 @@ static struct {
     uint64_t deadline;
     uint64_t closed_at;
     bool by_us;       // forkguard_fork prepared it, and finishes the report
+    bool awaited;     // forkguard_fork has called fork(), whose handlers have not run yet
     uint32_t handlers; // the atfork triple is installed
     uint32_t owed;     // enum owed
     uint32_t owed_seen;   // enum forkguard_seen, for the report
@@ -127,7 +128,7 @@ static int prepare(forkguard_slot *slot, uint64_t deadline, gate_closing *closin
     registry_begin();
     registry_walk(REGISTRY_PREPARE, ordinal);
     forking.deadline = deadline;
-    forking.by_us = false;
+    forking.by_us = forking.awaited = false;
     report_current.ordinal = ordinal;
     report_current.prepare_nanoseconds = platform_nanoseconds() - before;
     close_gate(slot, closing);
@@ -161,9 +162,8 @@ static void after_in_parent(forkguard_slot *slot) {
 // The C phases of every child: nothing here allocates, takes a foreign lock or logs.
 static void become_child(forkguard_slot *survivor, bool prepared, enum owed owed) {
     turn_child(survivor, survivor && survivor->fork_state != FORK_NONE);
-    registry_child(survivor && survivor->fork_state == FORK_HOOKS, survivor && survivor->nested_forks != 0);
+    registry_child(survivor && survivor->fork_state >= FORK_HOOKS && survivor->fork_state <= FORK_CLOSED, survivor && survivor->nested_forks != 0);
     foreign_child(survivor, prepared);
-    report_child();
     forking.owed = owed;
     gate_child(survivor, prepared, owed != OWED_NOTHING);
     generation_child(owed != OWED_NOTHING);
@@ -173,6 +173,7 @@ static void become_child(forkguard_slot *survivor, bool prepared, enum owed owed
 static void child_phases(forkguard_slot *slot) {
     bool prepared = slot->fork_state == FORK_CLOSED;
     uint64_t now = platform_nanoseconds();
+    report_child();
     forkguard_report *report = &report_current;
     if (!prepared) {
         begin_report(registry_next_fork(), FORKGUARD_SEEN_HANDLERS);
@@ -207,12 +208,12 @@ static void after_in_child(forkguard_slot *slot) {
 static void owe_everything(forkguard_slot *survivor, enum forkguard_seen seen) {
     forking.owed_seen = seen;
     forking.owed_ordinal = registry_next_fork();
+    report_child();
     if (!survivor || survivor->fork_state == FORK_NONE) {
         // Who asks for the report before the hooks could run, inside a section, is not to find the parent's.
         begin_report(forking.owed_ordinal, seen);
         report_current.side = FORKGUARD_CHILD;
         report_current.generation = generation_upcoming();
-        report_child();
         report_publish(false);
     }
     become_child(survivor, false, OWED_ALL);
@@ -223,6 +224,8 @@ static void owe_everything(forkguard_slot *survivor, enum forkguard_seen seen) {
 // The short way. Where nothing is registered and no other thread has ever taken a lock of ours there is nobody to wait for and nobody to tell: the gate is closed,
 // the process copied, the gate opened. It writes nothing but the wiped page, so that a process in which the library only sits forks in nearly the time
 // that it would take without. (Docs/decisions/short-way.md)
+static FORKGUARD_THREAD_LOCAL int short_way_cancel_state; // beside what the C library keeps it in, on a page that fork(2) writes to anyway
+
 static bool take_short_way(forkguard_slot *slot) {
     if (!generation_has_page() || process.forker.short_way == slot->serial || slot->fork_state != FORK_NONE || slot->held != 0 || forking.owed != OWED_NOTHING || !registry_is_empty()
         || report_is_printed() || !gate_is_alone(slot) || !turn_take_if_free(slot))
@@ -234,29 +237,35 @@ static bool take_short_way(forkguard_slot *slot) {
     }
     registry_next_fork();
     process.forker.short_way = slot->serial;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &short_way_cancel_state);
     return true;
 }
 
 static void end_short_way(forkguard_slot *slot) {
+    int before;
     uint64_t copied = platform_nanoseconds() - process.forker.prepared_at;
     process.forker.short_way = 0;
     gate_give_up();
     report_publish_short(FORKGUARD_PARENT, 0, copied, gate_breaches());
     turn_pass(slot);
+    pthread_setcancelstate(short_way_cancel_state, &before);
 }
 
 // The child's half: nobody to tell there either. The turn is free on a page of zeros.
 static void begin_short_child(forkguard_slot *slot) {
     int32_t parent = generation_process();
+    int before;
     gate_child(slot, true, false);
     generation_child(false);
     report_publish_short(FORKGUARD_CHILD, parent, 0, 0);
+    pthread_setcancelstate(short_way_cancel_state, &before);
 }
 
 static __attribute__((noinline)) void prepare_whole(forkguard_slot *slot) {
     hold_off_cancellation(slot);
     gate_closing closing;
-    if (slot->fork_state == FORK_CLOSED) {
+    if (slot->fork_state == FORK_CLOSED && forking.awaited) {
+        forking.awaited = false;
         // forkguard_fork closed the gate. What others' handlers did since may have made a parked thread go in.
         if (gate_breaches() != 0 || registry_locks() != 0) close_gate(slot, &closing);
     } else if (slot->fork_state != FORK_NONE || process.forker.short_way == slot->serial) {
@@ -466,7 +475,7 @@ pid_t forkguard_fork(uint32_t flags) {
         return refuse(error);
     }
     foreign_release();
-    forking.by_us = true;
+    forking.by_us = forking.awaited = true;
     if (!forking.handlers) atfork_prepare();
     pid_t child = fork();
     error = child < 0 ? errno : 0;

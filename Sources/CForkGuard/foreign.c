@@ -51,20 +51,27 @@ static const forkguard_lock_operations *operations(const registry_lock *lock) { 
 
 // ---- before the fork ----
 
-static void use(registry_lock *lock, uint64_t serial) {
-    lock->busy_serial = serial;
-    __atomic_store_n(&lock->busy, 1, __ATOMIC_RELEASE);
-}
-
 static void end_use(registry_lock *lock) {
     if (!lock->busy) return;
     __atomic_store_n(&lock->busy, 0, __ATOMIC_RELEASE);
     platform_wake(&lock->busy, INT_MAX);
 }
 
+// False when it was cancelled: it may be gone.
+static bool use(registry_lock *lock, uint64_t serial) {
+    lock->busy_serial = serial;
+    __atomic_store_n(&lock->busy, 1, __ATOMIC_SEQ_CST);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (registry_is_live(lock)) return true;
+    end_use(lock);
+    return false;
+}
+
 static void let_go_of(registry_lock *lock) {
-    if (lock->state == FOREIGN_TAKEN) operations(lock)->unlock(lock->made.lock);
-    lock->state = FOREIGN_IDLE;
+    uint32_t state = lock->state;
+    // First: a fork of another thread's that nobody prepares copies what is here.
+    __atomic_store_n(&lock->state, FOREIGN_IDLE, __ATOMIC_SEQ_CST);
+    if (state == FOREIGN_TAKEN) operations(lock)->unlock(lock->made.lock);
     end_use(lock);
 }
 
@@ -108,23 +115,25 @@ static int try_again(registry_lock *lock, uint64_t left) {
 static bool take(registry_lock *lock, attempt *attempt) {
     if (lock->gone || lock->state == FOREIGN_TAKEN || lock->state == FOREIGN_OWN) return true;
     const forkguard_foreign_lock *made = &lock->made;
+    if (!use(lock, attempt->forker->serial)) return true;
     if (!lock->checked) {
         if (!lock->held && made->hold) {
             if (made->hold(made->context) == FORKGUARD_GONE) {
                 lock->gone = true;
+                end_use(lock);
                 return true;
             }
             lock->held = true;
         }
         int error = operations(lock)->check ? operations(lock)->check(made->lock) : 0;
         if (error) {
+            end_use(lock);
             drop(lock, error);
             return true;
         }
         lock->checked = true;
     }
     if (!operations(lock)->try_lock) return true;
-    use(lock, attempt->forker->serial);
     int result = operations(lock)->try_lock(made->lock);
     for (;;) {
         if (result == 0 || result == FORKGUARD_MINE) {
@@ -137,7 +146,7 @@ static bool take(registry_lock *lock, attempt *attempt) {
             return true;
         }
         lock->owner = operations(lock)->owner ? operations(lock)->owner(made->lock) : 0;
-        lock->mark = lock->owner ? gate_mark_of_stuck(lock->owner, attempt->forker) : FORKGUARD_MARK_NONE;
+        lock->mark = lock->owner ? gate_mark_of_stuck(lock->owner, attempt->forker, &lock->unyielding) : FORKGUARD_MARK_NONE;
         if (lock->mark != FORKGUARD_MARK_NONE) {
             lock->state = FOREIGN_STUCK;
             return true;
@@ -212,6 +221,7 @@ void foreign_describe_blocker(forkguard_holder *holder) {
 static bool list_marked(registry_lock *lock, bool live, void *context) {
     gate_closing *closing = context;
     if (!live || (lock->state != FOREIGN_STUCK && lock->state != FOREIGN_MISSED)) return true;
+    if (lock->unyielding) closing->unyielding++;
     if (lock->mark == FORKGUARD_MARK_TURN) closing->turn++;
     else if (lock->mark == FORKGUARD_MARK_CHAIN) closing->chain++;
     else closing->late++;
@@ -305,6 +315,7 @@ static void list_torn(registry_lock *lock) {
 
 static void make_anew(registry_lock *lock) {
     const forkguard_foreign_lock *made = &lock->made;
+    bool taken_by_us = birth.prepared && lock->state == FOREIGN_TAKEN;
     enum foreign_state state = state_at_copy(lock);
     lock->state = FOREIGN_IDLE;
     if (state == FOREIGN_IDLE) return;
@@ -314,6 +325,11 @@ static void make_anew(registry_lock *lock) {
         return;
     }
     foreign_in_child.reinitialized++;
+    if (taken_by_us && made->operations->adopt) {
+        // What came with taking it goes with an unlock only: a place in the thread's list (musl), a raised priority. Once it is this thread's in name, that is allowed.
+        made->operations->adopt(made->lock);
+        made->operations->unlock(made->lock);
+    }
     if (made->flags & FORKGUARD_AFTER_C_PHASES) lock->owes_reinitialization = true;
     else made->operations->reinitialize(made->lock);
     if (state == FOREIGN_TAKEN) return;
@@ -382,8 +398,7 @@ static void finish(registry_lock *lock) {
 }
 
 static bool finish_one(registry_lock *lock, bool live, void *context) {
-    if (live && !lock->gone && (lock->owed || lock->owes_reinitialization || lock->owes_torn)) {
-        use(lock, *(uint64_t *)context);
+    if (live && !lock->gone && (lock->owed || lock->owes_reinitialization || lock->owes_torn) && use(lock, *(uint64_t *)context)) {
         finish(lock);
         end_use(lock);
     }

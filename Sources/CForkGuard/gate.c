@@ -589,12 +589,15 @@ static bool find_thread_id(forkguard_slot *slot, void *context) {
     return !wanted->found;
 }
 
-uint32_t gate_mark_of_stuck(int32_t mutex_id, forkguard_slot *forker) {
+uint32_t gate_mark_of_stuck(int32_t mutex_id, forkguard_slot *forker, bool *unyielding) {
+    *unyielding = false;
     find_thread wanted = {mutex_id, NULL};
     gate_each(find_thread_id, &wanted);
     forkguard_slot *slot = wanted.found;
     if (!slot || slot == forker) return FORKGUARD_MARK_NONE;
-    if (__atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST)) return FORKGUARD_MARK_TURN;
+    uint32_t waits = __atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST);
+    *unyielding = waits == TURN_LENT || (waits && slot->yields);
+    if (waits) return FORKGUARD_MARK_TURN;
     uint64_t once, again;
     return leads_to_forker(slot, forker, &once) && leads_to_forker(slot, forker, &again) && once == again ? FORKGUARD_MARK_CHAIN
                                                                                                             : FORKGUARD_MARK_NONE;
@@ -615,7 +618,14 @@ void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing
     for (;;) {
         uint32_t event = __atomic_load_n(&forkguard_page.word.gate_event, __ATOMIC_SEQ_CST);
         inside = scan_slots(&scan);
-        if (inside == 0 && foreign_take(forker, false)) break;
+        if (inside == 0 && foreign_take(forker, false)) {
+            if (gate_breaches() == 0) break;
+            // Waiting for the streams took so long that somebody was let in. There is still time to see him out.
+            __atomic_store_n(&process.forker.prepared_at, 0, __ATOMIC_SEQ_CST);
+            forget_breaches();
+            close_and_fence();
+            if (platform_nanoseconds() < deadline) continue;
+        }
         uint64_t now = platform_nanoseconds();
         if (now - began > WORTH_NAMING) {
             if (inside == 0) foreign_describe_blocker(&closing->blocker);
@@ -647,6 +657,7 @@ void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing
             stillness *= 2;
             window *= 2;
         }
+        foreign_release();
         closing->windows++; // R13
         __atomic_store_n(&process.forker.prepared_at, 0, __ATOMIC_SEQ_CST); // foreign_take may have begun the patience
         open_gate_word();

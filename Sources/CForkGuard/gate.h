@@ -94,8 +94,8 @@ uint32_t gate_mark_of(uint64_t serial, int32_t *thread_id);
 forkguard_slot *gate_waiter_behind(const forkguard_lock_t *lock);
 
 /// Why the thread that mutexes know by this id cannot let go of anything before the forker's fork is over (FORKGUARD_MARK_TURN, _CHAIN), or FORKGUARD_MARK_NONE. While the
-/// gate is closed.
-uint32_t gate_mark_of_stuck(int32_t mutex_id, forkguard_slot *forker);
+/// gate is closed. `unyielding`: it waits for its turn, and would not be out after it.
+uint32_t gate_mark_of_stuck(int32_t mutex_id, forkguard_slot *forker, bool *unyielding);
 
 /// In a child, after gate_child: the threads that vanished, and after a fork that was not prepared those that were inside. May read /proc.
 void gate_report_vanished(forkguard_report *report, bool prepared);

@@ -15,6 +15,7 @@
 #include "platform/platform.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <time.h>
 
@@ -43,12 +44,17 @@ static int32_t owner_of_mutex(void *mutex) { return __atomic_load_n(&((pthread_m
 static int reinitialize_mutex(void *lock) {
     pthread_mutex_t *mutex = lock;
     int kind = mutex->__data.__kind;
+    bool contended = (mutex->__data.__lock & ~CEILING) > 1;
     int word = kind & KIND_PROTECT ? (int)((unsigned)mutex->__data.__lock & CEILING) : 0;
     memset(mutex, 0, sizeof *mutex);
     mutex->__data.__kind = kind;
     mutex->__data.__lock = word;
+    // Threads of the child's that waited for a vanished holder before anybody asked.
+    if (contended) platform_wake((const uint32_t *)&mutex->__data.__lock, INT_MAX);
     return 0;
 }
+
+static bool is_protected(const pthread_mutex_t *mutex) { return mutex->__data.__kind & KIND_PROTECT; }
 
 static int adopt_mutex(void *lock) {
     pthread_mutex_t *mutex = lock;
@@ -121,6 +127,11 @@ static int reinitialize_mutex(void *lock) {
     return 0;
 }
 
+static bool is_protected(const pthread_mutex_t *mutex) {
+    (void)mutex;
+    return false; // musl has no priority protection
+}
+
 static int adopt_mutex(void *lock) {
     ((pthread_mutex_t *)lock)->__u.__vi[1] = mutex_thread_id();
     return 0;
@@ -181,7 +192,13 @@ int32_t mutex_thread_id(void) {
 
 static bool is_mine(int32_t owner) { return owner > 0 && owner == forkguard_thread_slot->mutex_id; }
 
-static int try_mutex(void *lock) { return is_mine(owner_of_mutex(lock)) ? FORKGUARD_MINE : pthread_mutex_trylock(lock); }
+// A mutex with priority protection refuses a thread whose priority is above its ceiling (EINVAL); it is a good mutex all the same.
+static int busy_if_refused(int result, const pthread_mutex_t *mutex) { return result == EINVAL && is_protected(mutex) ? EBUSY : result; }
+
+static int try_mutex(void *lock) {
+    if (is_mine(owner_of_mutex(lock))) return FORKGUARD_MINE;
+    return busy_if_refused(pthread_mutex_trylock(lock), lock);
+}
 // Both C libraries measure these deadlines by CLOCK_REALTIME; one that jumps costs a window more or less.
 static struct timespec in(uint64_t nanoseconds) {
     struct timespec time;
@@ -196,7 +213,7 @@ static int busy_if_late(int result) { return result == ETIMEDOUT || result == ED
 
 static int wait_mutex(void *lock, uint64_t nanoseconds) {
     struct timespec end = in(nanoseconds);
-    return busy_if_late(pthread_mutex_timedlock(lock, &end));
+    return busy_if_refused(busy_if_late(pthread_mutex_timedlock(lock, &end)), lock);
 }
 
 static int wait_rwlock(void *lock, uint64_t nanoseconds) {

@@ -16,6 +16,7 @@
 #include "report.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -155,10 +156,7 @@ static node *find_node(uint64_t id) {
 static bool is_gone(const node *node) {
     if (!node->is_lock) return node->resource.probe && node->resource.probe(node->resource.context) == FORKGUARD_GONE;
     const forkguard_foreign_lock *lock = &node->lock.made;
-    if (!lock->hold) return false;
-    if (lock->hold(lock->context) == FORKGUARD_GONE) return true;
-    if (lock->let_go) lock->let_go(lock->context);
-    return false;
+    return lock->probe && lock->probe(lock->context) == FORKGUARD_GONE;
 }
 
 static void sweep_list(list *list) {
@@ -313,6 +311,7 @@ int forkguard_unregister(uint64_t id) {
         if (registry.walks == 0) released = unlink_node(node, NULL);
     }
     unlock_registry();
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); // it was cancelled before it is asked whether somebody uses it; foreign.c has the other half
     if (node && node->is_lock && !released) await_disuse(&node->lock);
     release(released);
     return node ? 0 : ENOENT;
@@ -409,6 +408,10 @@ void registry_child(bool walking, bool in_hook) {
 void registry_each_lock(registry_visit visit, void *context) {
     for (node *node = __atomic_load_n(&registry.locks.head.next, __ATOMIC_ACQUIRE); node; node = __atomic_load_n(&node->next, __ATOMIC_ACQUIRE))
         if (!visit(&node->lock, !cancelled(node), context)) return;
+}
+
+bool registry_is_live(const registry_lock *lock) {
+    return !cancelled((const node *)(const void *)((const char *)lock - offsetof(node, lock)));
 }
 
 void registry_drop_gone(void) {

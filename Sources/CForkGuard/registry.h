@@ -35,6 +35,7 @@ typedef struct registry_lock {
     int32_t owner;    // thread that has it, as far as that can be told
     uint32_t busy;    // somebody is using the lock: unregistering it waits
     uint64_t busy_serial; // who
+    bool unyielding;  // its holder waits to fork, and would not be out after that (gate.h)
     bool checked, held; // in this fork; `hold` was called and `let_go` is to be
     bool gone;        // it must not be touched any more
     bool owed;        // its state at the copy is to be found out after the C phases
@@ -51,6 +52,9 @@ size_t registry_locks(void);
 /// registry_begin and registry_end.
 typedef bool (*registry_visit)(registry_lock *lock, bool live, void *context);
 void registry_each_lock(registry_visit visit, void *context);
+
+/// Whether it is not cancelled.
+bool registry_is_live(const registry_lock *lock);
 
 /// Cancels the registrations of locks that are gone.
 void registry_drop_gone(void);

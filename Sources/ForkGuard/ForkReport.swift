@@ -125,17 +125,17 @@ public struct ForkReport: Sendable, CustomStringConvertible {
     /// How many other threads the gate knew.
     public var otherThreads: Int { Int(raw.prepared_threads) }
     /// Waiting for another fork to end.
-    public var turn: Duration { .nanoseconds(Int64(raw.turn_nanoseconds)) }
+    public var turn: Duration { .nanoseconds(Int64(clamping: raw.turn_nanoseconds)) }
     /// The prepare hooks.
-    public var prepareHooks: Duration { .nanoseconds(Int64(raw.prepare_nanoseconds)) }
+    public var prepareHooks: Duration { .nanoseconds(Int64(clamping: raw.prepare_nanoseconds)) }
     /// Closing the gate and waiting for those inside.
-    public var gate: Duration { .nanoseconds(Int64(raw.gate_nanoseconds)) }
+    public var gate: Duration { .nanoseconds(Int64(clamping: raw.gate_nanoseconds)) }
     /// From the closed gate to the first handler after the fork.
-    public var copy: Duration { .nanoseconds(Int64(raw.copy_nanoseconds)) }
+    public var copy: Duration { .nanoseconds(Int64(clamping: raw.copy_nanoseconds)) }
     /// In the child: from its handler's begin to the first hook. No Swift runs there.
-    public var childPhases: Duration { .nanoseconds(Int64(raw.child_nanoseconds)) }
+    public var childPhases: Duration { .nanoseconds(Int64(clamping: raw.child_nanoseconds)) }
     /// The parent or child hooks.
-    public var hooksAfter: Duration { .nanoseconds(Int64(raw.after_nanoseconds)) }
+    public var hooksAfter: Duration { .nanoseconds(Int64(clamping: raw.after_nanoseconds)) }
     /// The hook of another fork that did not end by the deadline, if ``gotNoTurn`` and it is known.
     public var waitedForHook: String? {
         let name = string(raw.waited_hook)
@@ -227,7 +227,7 @@ extension ForkReport.HookRun {
     init(_ raw: forkguard_hook_run) {
         name = string(raw.name)
         phase = string(raw.phase)
-        nanoseconds = Int64(raw.nanoseconds)
+        nanoseconds = Int64(clamping: raw.nanoseconds)
     }
 }
 

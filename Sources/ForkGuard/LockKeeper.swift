@@ -39,6 +39,7 @@ final class LockKeeper: @unchecked Sendable {
         if hasOwner {
             made.hold = { LockKeeper.from($0).hold() }
             made.let_go = { LockKeeper.from($0).letGo() }
+            made.probe = { LockKeeper.from($0).owner == nil ? FORKGUARD_GONE : 0 }
         }
         if ifTorn != nil {
             made.torn = {
@@ -46,16 +47,19 @@ final class LockKeeper: @unchecked Sendable {
                 return 0
             }
         }
-        let id = name.withCString { name in
-            made.name = name
-            return register(&made)
+        while true {
+            let id = name.withCString { name in
+                made.name = name
+                return register(&made)
+            }
+            if id != 0 { return .success(ForkRegistration(id: id)) }
+            let error = errno
+            let twin = error == EEXIST ? forkguard_registration_of(lock) : 0
+            if error == EEXIST, twin == 0 { continue }  // it was cancelled in between
+            Unmanaged.passUnretained(self).release()
+            if twin != 0 { return .success(ForkRegistration(id: twin)) }
+            return .failure(.refused("'\(name)' (\(file):\(line)): \(LockKeeper.reason(error))"))
         }
-        guard id == 0 else { return .success(ForkRegistration(id: id)) }
-        let error = errno
-        Unmanaged.passUnretained(self).release()
-        let twin = error == EEXIST ? forkguard_registration_of(lock) : 0
-        if twin != 0 { return .success(ForkRegistration(id: twin)) }
-        return .failure(.refused("'\(name)' (\(file):\(line)): \(LockKeeper.reason(error))"))
     }
 
     private static func reason(_ error: Int32) -> String {

@@ -59,6 +59,8 @@ typedef struct forkguard_foreign_lock {
     /// For a lock with an owner that may end before it is unregistered: keeps it alive until `let_go` and returns 0, or FORKGUARD_GONE.
     forkguard_callback FORKGUARD_NULLABLE hold;
     forkguard_callback FORKGUARD_NULLABLE let_go;
+    /// FORKGUARD_GONE when the owner has ended; holds nothing. Asked by any thread, at any time, when locks are registered.
+    forkguard_callback FORKGUARD_NULLABLE probe;
     /// In the child, after the C phases: a thread that did not survive the fork had the lock, and what it protects may be half changed. It is
     /// free now. NULL: a line on standard error says so.
     forkguard_callback FORKGUARD_NULLABLE torn;
@@ -80,6 +82,9 @@ uint64_t forkguard_register_lock(const forkguard_foreign_lock *FORKGUARD_NONNULL
 ///
 /// Refused: EINVAL when this is no mutex (destroyed, or memory that does not look like one), ENOTSUP when it is process-shared or robust (other processes use it:
 /// a child must not make it anew), or where this C library does not tell (neither glibc nor musl: use forkguard_register_lock).
+///
+/// After a fork that ran no handlers the child must ask ForkGuard something before it waits on what is registered; and if another thread than the survivor asks first
+/// what the survivor holds is made anew under it.
 ///
 /// One that the forking thread has stays its own in the child, under its new thread id; on musl that is so for recursive and error-checking
 /// ones only: a plain one that the forking thread holds costs the deadline there, and is made anew.
