@@ -122,8 +122,10 @@ static int32_t owner_of_mutex(void *lock) {
 static int reinitialize_mutex(void *lock) {
     pthread_mutex_t *mutex = lock;
     int kind = mutex->__u.__i[0];
+    bool contended = mutex->__u.__vi[2] != 0; // _m_waiters
     memset(mutex, 0, sizeof *mutex);
     mutex->__u.__i[0] = kind;
+    if (contended) platform_wake((const uint32_t *)&mutex->__u.__i[1], INT_MAX); // as above
     return 0;
 }
 

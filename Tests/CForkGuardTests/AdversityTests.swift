@@ -19,6 +19,7 @@ final class AdversityTests: XCTestCase {
 
     func test_aForkerWithACancellationPendingForksToTheEnd() throws {
         try Probe.run("cancelled").expectSuccess(printing: "20 cancelled forkers ok")
+        try Probe.run("cancelled-alone").expectSuccess(printing: "cancelled alone ok")
     }
 
     func test_aWakeUpThatGoesToAThreadWhichParksIsPassedOn() throws {
@@ -36,6 +37,10 @@ final class AdversityTests: XCTestCase {
 
     func test_aForkInAHookThatRunsLateOwesEverythingAnew() throws {
         try Probe.run("owed-fork").expectSuccess(printing: "20 owed forks ok")
+    }
+
+    func test_aForkInAHandlerOfSomebodyElses() throws {
+        try Probe.run("handler-fork").expectSuccess(printing: "50 forks in handlers ok")
     }
 
     func test_handlersWithTheForkLeftOut() throws {

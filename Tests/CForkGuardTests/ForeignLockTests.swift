@@ -29,6 +29,14 @@ final class ForeignLockTests: XCTestCase {
         try Probe.run("foreign-stream").expectSuccess(printing: "300 forks beside streams that wait for a lock")
     }
 
+    func test_ofTwoThatForkWhileTheyHoldForeignLocksOneIsRefusedAtOnce() throws {
+        try Probe.run("foreign-both-hold").expectSuccess(printing: "100 rounds, ")
+    }
+
+    func test_behaviour4_aLockThatIsRegisteredAgainWhileForksUseIt() throws {
+        try Probe.run("foreign-again").expectSuccess(printing: "100 forks beside registrations ok")
+    }
+
     func test_behaviour24_whatCannotBeRegisteredAndLocksThatLieFailOrAreFreed() throws {
         let probe = try Probe.run("foreign-wrong")
         probe.expectSuccess(printing: "refused, dropped, named")

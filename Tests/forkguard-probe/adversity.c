@@ -109,11 +109,19 @@ static void ask_early(void) {
 // ---- a prepare handler that was registered before the library's runs when the gate is closed, as what libc does itself in fork() ----
 
 static pthread_mutex_t wanted_by_fork = PTHREAD_MUTEX_INITIALIZER;
-static bool wants_mutex;
+static bool wants_mutex, is_cancellation_point, forks_itself;
 static void want_mutex(void) {
-    if (!wants_mutex) return;
-    pthread_mutex_lock(&wanted_by_fork);
-    pthread_mutex_unlock(&wanted_by_fork);
+    if (wants_mutex) {
+        pthread_mutex_lock(&wanted_by_fork);
+        pthread_mutex_unlock(&wanted_by_fork);
+    }
+    if (is_cancellation_point) pthread_testcancel();
+    if (forks_itself) {
+        forks_itself = false;
+        pid_t child = fork();
+        if (child == 0) _exit(0);
+        check_child(child);
+    }
 }
 
 __attribute__((constructor(101))) static void register_handlers_first(void) { pthread_atfork(want_mutex, NULL, ask_early); }
@@ -199,6 +207,12 @@ static void *hold_for_a_while(void *context) {
     return NULL;
 }
 
+static pid_t fork_and_exit(void) {
+    pid_t child = fork();
+    if (child == 0) _exit(0);
+    return child;
+}
+
 static void *fork_cancelled(void *made) {
     pthread_cancel(pthread_self());
     pid_t child = fork();
@@ -223,6 +237,24 @@ int scenario_cancelled(void) {
         join(holder);
     }
     printf("20 cancelled forkers ok\n");
+    return 0;
+}
+
+/// The same where nothing is registered and no other thread has taken a lock, with somebody's prepare handler that could be cancelled.
+int scenario_cancelled_alone(void) {
+    is_cancellation_point = true;
+    pid_t child = 0;
+    void *result;
+    CHECK(pthread_join(start(fork_cancelled, &child), &result) == 0 && result == PTHREAD_CANCELED);
+    check_child(child);
+    is_cancellation_point = false;
+    uint64_t began = forkguard_nanoseconds();
+    check_child(fork_and_exit());
+    forkguard_lock(&first);
+    forkguard_unlock(&first);
+    check_child(fork_and_exit());
+    CHECK(milliseconds_since(began) < 2000);
+    printf("cancelled alone ok\n");
     return 0;
 }
 
@@ -396,6 +428,40 @@ int scenario_borrower(void) {
         join(thread);
     }
     printf("50 borrowers refused\n");
+    return 0;
+}
+
+// ---- a raw fork in a prepare handler of somebody else's, while the gate is closed ----
+
+static int hooked_children;
+
+static int count_child(void *context) {
+    (void)context;
+    hooked_children++;
+    return 0;
+}
+
+/// It is nobody's fork but its own: the one under way goes on, with its hooks and its locks.
+int scenario_handler_fork(void) {
+    forkguard_resource counter = {.name = "counter", .child = count_child};
+    CHECK(forkguard_register_resource(&counter));
+    hammer(&second, 1, 2);
+    for (int i = 0; i < 50; i++) {
+        forks_itself = true;
+        pid_t child = i % 2 ? fork() : forkguard_fork(0);
+        if (child == 0) {
+            alarm(20);
+            CHECK(hooked_children == 1 && forkguard_generation() == 2);
+            CHECK(forkguard_lock(&second) == FORKGUARD_LOCKED);
+            forkguard_unlock(&second);
+            _exit(0);
+        }
+        check_child(child);
+        CHECK(hooked_children == 0 && forkguard_generation() == 1 && !forks_itself);
+        forkguard_lock(&second);
+        forkguard_unlock(&second);
+    }
+    printf("50 forks in handlers ok\n");
     return 0;
 }
 

@@ -400,6 +400,132 @@ int scenario_foreign_chain(void) {
     return 0;
 }
 
+static pthread_barrier_t together;
+static int prepared;
+
+static int count_prepare(void *context) {
+    (void)context;
+    __atomic_fetch_add(&prepared, 1, __ATOMIC_RELAXED);
+    return 0;
+}
+
+static void *hold_and_ask_to_fork(void *context) {
+    lock(context);
+    pthread_barrier_wait(&together);
+    pid_t child = forkguard_fork(FORKGUARD_FORK_HOLDING_LOCKS);
+    if (child == 0) _exit(0);
+    if (child < 0) CHECK(errno == EPERM);
+    else check_child(child);
+    unlock(context);
+    return NULL;
+}
+
+/// Two forkguard_fork that hold foreign locks: one is refused at once.
+int scenario_foreign_both_hold(void) {
+    enum { ROUNDS = 100 };
+    static subject subjects[2];
+    forkguard_resource counter = {.name = "counter", .prepare = count_prepare};
+    CHECK(forkguard_register_resource(&counter));
+    pthread_barrier_init(&together, NULL, 2);
+    for (int i = 0; i < 2; i++) {
+        make(&subjects[i], &kinds[1]);
+        enroll(&subjects[i]);
+    }
+    for (int i = 0; i < ROUNDS; i++) {
+        pthread_t threads[2];
+        for (int k = 0; k < 2; k++) CHECK(pthread_create(&threads[k], NULL, hold_and_ask_to_fork, &subjects[k]) == 0);
+        for (int k = 0; k < 2; k++) pthread_join(threads[k], NULL);
+    }
+    CHECK(prepared <= 8 * ROUNDS);
+    printf("%d rounds, %d prepare hooks\n", ROUNDS, prepared);
+    return 0;
+}
+
+// ---- registered again while a fork uses it ----
+
+static struct {
+    pthread_mutex_t mutex;
+    bool held;     // by `hold`: what is tried must be held
+    int users;     // threads in `hold` or `let_go`
+    bool stop;
+} keeper = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static int keep(void *context) {
+    (void)context;
+    CHECK(__atomic_add_fetch(&keeper.users, 1, __ATOMIC_SEQ_CST) == 1 && !keeper.held);
+    keeper.held = true;
+    __atomic_sub_fetch(&keeper.users, 1, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+static int let_go(void *context) {
+    (void)context;
+    CHECK(__atomic_add_fetch(&keeper.users, 1, __ATOMIC_SEQ_CST) == 1 && keeper.held);
+    keeper.held = false;
+    __atomic_sub_fetch(&keeper.users, 1, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+static int is_there(void *context) {
+    (void)context;
+    return 0;
+}
+
+static int try_kept(void *context) {
+    (void)context;
+    CHECK(keeper.held);
+    return pthread_mutex_trylock(&keeper.mutex);
+}
+
+static int unlock_kept(void *context) {
+    (void)context;
+    return pthread_mutex_unlock(&keeper.mutex);
+}
+
+static int renew_kept(void *context) {
+    (void)context;
+    return pthread_mutex_init(&keeper.mutex, NULL);
+}
+
+static uint64_t register_kept(void) {
+    static const forkguard_lock_operations operations = {.try_lock = try_kept, .unlock = unlock_kept, .reinitialize = renew_kept};
+    return forkguard_register_lock(&(forkguard_foreign_lock){
+        .lock = &keeper, .operations = &operations, .name = "kept", .hold = keep, .let_go = let_go, .probe = is_there, .flags = FORKGUARD_AFTER_C_PHASES,
+    });
+}
+
+static void *register_again(void *context) {
+    while (!__atomic_load_n(&keeper.stop, __ATOMIC_RELAXED)) CHECK(register_kept() == 0 && errno == EEXIST);
+    return context;
+}
+
+static void *use_kept(void *context) {
+    while (!__atomic_load_n(&keeper.stop, __ATOMIC_RELAXED)) {
+        pthread_mutex_lock(&keeper.mutex);
+        usleep(2000);
+        pthread_mutex_unlock(&keeper.mutex);
+        usleep(500);
+    }
+    return context;
+}
+
+/// The hold that a fork has on the lock's owner is its own, through its windows.
+int scenario_foreign_again(void) {
+    CHECK(register_kept());
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++) CHECK(pthread_create(&threads[i], NULL, i == 0 ? use_kept : register_again, NULL) == 0);
+    for (int i = 0; i < 100; i++) {
+        pid_t child = i % 2 ? fork() : forkguard_fork(0);
+        if (child == 0) _exit(0);
+        check_child(child);
+    }
+    __atomic_store_n(&keeper.stop, true, __ATOMIC_RELAXED);
+    for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+    CHECK(forkguard_registered_count() == 1 && !keeper.held);
+    printf("100 forks beside registrations ok\n");
+    return 0;
+}
+
 // ---- what libc's fork wants is held by a thread that waits for a foreign lock ----
 
 static FILE *stream;
@@ -581,6 +707,21 @@ int scenario_foreign_wrong(void) {
 
 // ---- late discovery ----
 
+static void *lock_and_unlock(void *context) {
+    CHECK(lock(context) == 0 && unlock(context) == 0);
+    return NULL;
+}
+
+// Whether somebody sleeps for it, where that can be seen.
+static bool looks_contended(subject *subject) {
+#if defined(__GLIBC__)
+    return __atomic_load_n(&subject->lock.mutex.__data.__lock, __ATOMIC_SEQ_CST) == 2;
+#else
+    (void)subject;
+    return true;
+#endif
+}
+
 /// Locks after forks that ran no handlers: those of vanished threads are made anew and torn, the forker's and the child's own are left alone.
 int scenario_foreign_late(void) {
     pid_t (*ways[])(void) = {fork_by_underscore, fork_by_system_call, fork_by_clone, fork_by_clone3};
@@ -629,6 +770,19 @@ int scenario_foreign_late(void) {
         CHECK(rebuilt == 0);
     }
     CHECK(unlock(&mine) == 0);
+    // A thread of the child's that waited for a vanished holder before anybody asked is woken.
+    pid_t child = fork_by_underscore();
+    if (child == 0) {
+        alarm(20);
+        pthread_t waiter;
+        CHECK(pthread_create(&waiter, NULL, lock_and_unlock, &theirs) == 0);
+        while (!looks_contended(&theirs)) usleep(100);
+        usleep(1000);
+        forkguard_generation();
+        pthread_join(waiter, NULL);
+        _exit(0);
+    }
+    check_child(child);
     printf("200 late discoveries ok\n");
     return 0;
 }
