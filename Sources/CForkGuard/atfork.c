@@ -185,6 +185,7 @@ static void child_phases(forkguard_slot *slot) {
         report->torn_holders_count = gate_list_breaches(report->torn_holders, FORKGUARD_REPORT_ENTRIES, report->torn_holders_count);
     }
     slot->fork_state = FORK_HOOKS;
+    slot->ours = 0;
     forking.owed_ordinal = report->ordinal;
     report->generation = generation_upcoming();
     become_child(slot, prepared, registry_has_first_use() ? OWED_FIRST_USE : OWED_NOTHING);
@@ -264,6 +265,12 @@ static void begin_short_child(forkguard_slot *slot) {
 static __attribute__((noinline)) void prepare_whole(forkguard_slot *slot) {
     hold_off_cancellation(slot);
     gate_closing closing;
+    if (slot->fork_state == FORK_HOOKS && slot->ours && !forking.awaited && !forkguard_current_hook()) {
+        // In none of our hooks: somebody's prepare handler before ours forked, and had what forkguard_fork prepared. This fork, which is forkguard_fork's, is
+        // prepared like any other.
+        slot->ours = 0;
+        end_fork(slot, true);
+    }
     if (slot->fork_state == FORK_CLOSED && forking.awaited) {
         forking.awaited = false;
         // forkguard_fork closed the gate. What others' handlers did since may have made a parked thread go in.
@@ -476,6 +483,7 @@ pid_t forkguard_fork(uint32_t flags) {
     }
     foreign_release();
     forking.by_us = forking.awaited = true;
+    slot->ours = 1;
     if (!forking.handlers) atfork_prepare();
     pid_t child = fork();
     error = child < 0 ? errno : 0;
@@ -484,9 +492,12 @@ pid_t forkguard_fork(uint32_t flags) {
         if (!(flags & FORKGUARD_FORK_NO_FLUSH)) purge_standard_output();
     } else {
         if (!forking.handlers) atfork_parent();
-        report_current.other_pid = child > 0 ? child : 0;
-        report_current.error = error;
-        end_fork(slot, true);
+        if (slot->ours) {
+            slot->ours = 0;
+            report_current.other_pid = child > 0 ? child : 0;
+            report_current.error = error;
+            end_fork(slot, true);
+        }
     }
     allow_cancellation(slot);
     errno = error ? error : saved;

@@ -221,7 +221,7 @@ static forkguard_slot *make_slot(void) {
     slot->waits_for_turn = 0;
     slot->mark = FORKGUARD_MARK_NONE;
     slot->lender = NULL;
-    slot->yields = slot->walk_stuck = slot->walk_waited = slot->walk_inside = slot->uncancellable = 0;
+    slot->ours = slot->yields = slot->walk_stuck = slot->walk_waited = slot->walk_inside = slot->uncancellable = 0;
     slot->wakes_after = NULL;
     slot->fork_state = 0;
     slot->nested_forks = 0;
