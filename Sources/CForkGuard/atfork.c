@@ -225,11 +225,12 @@ static void owe_everything(forkguard_slot *survivor, enum forkguard_seen seen) {
 // The short way. Where nothing is registered and no other thread has ever taken a lock of ours there is nobody to wait for and nobody to tell: the gate is closed,
 // the process copied, the gate opened. It writes nothing but the wiped page, so that a process in which the library only sits forks in nearly the time
 // that it would take without. (Docs/decisions/short-way.md)
+
 static FORKGUARD_THREAD_LOCAL int short_way_cancel_state; // beside what the C library keeps it in, on a page that fork(2) writes to anyway
 
 static bool take_short_way(forkguard_slot *slot) {
-    if (!generation_has_page() || process.forker.short_way == slot->serial || slot->fork_state != FORK_NONE || slot->held != 0 || forking.owed != OWED_NOTHING || !registry_is_empty()
-        || report_is_printed() || !gate_is_alone(slot) || !turn_take_if_free(slot))
+    bool idle = slot->fork_state == FORK_NONE && slot->held == 0 && process.forker.short_way != slot->serial && forking.owed == OWED_NOTHING;
+    if (!idle || !generation_has_page() || !registry_is_empty() || report_is_printed() || !gate_is_alone(slot) || !turn_take_if_free(slot))
         return false;
     if (!gate_close_alone(slot) || !registry_is_empty()) {
         gate_give_up();
