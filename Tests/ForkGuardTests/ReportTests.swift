@@ -7,7 +7,18 @@ import XCTest
 /// What a fork says of itself, the deadline, and holding forks off.
 final class ReportTests: XCTestCase {
     func test_theReportOfAnOrdinaryFork() throws {
-        let busy = ForkMutex(0)
+        let busy = ForkMutex(0), known = Signal(), over = Signal()
+        // The gate knows a thread from its first lock on. That a hammer has begun does not mean that it has come so far.
+        let thread = TestThread {
+            busy.withLock { $0 += 1 }
+            known.send()
+            over.wait()
+        }
+        known.wait()
+        defer {
+            over.send()
+            thread.join()
+        }
         let before = try XCTUnwrap(try? ForkTesting.run(.rawFork) { _ in ForkGuard.lastReport?.ordinal ?? 0 }.get())
         let outcome = try ForkTesting.run(.forkGuard, from: .calling, while: [{ busy.withLock { $0 += 1 } }]) { context in
             let report = ForkGuard.lastReport
