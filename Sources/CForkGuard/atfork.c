@@ -48,8 +48,6 @@
 static struct {
     uint64_t deadline;
     uint64_t closed_at;
-    bool by_us;       // forkguard_fork prepared it, and finishes the report
-    bool awaited;     // forkguard_fork has called fork(), whose handlers have not run yet
     uint32_t handlers; // the atfork triple is installed
     uint32_t owed;     // enum owed
     uint32_t owed_seen;   // enum forkguard_seen, for the report
@@ -57,6 +55,9 @@ static struct {
     bool early; // the C phases of this child ran before its handler did
     uint32_t owed_runner; // thread that runs what is owed
 } forking;
+
+// A slot's `ours`: whether forkguard_fork ends the fork of this thread, and whether the handlers of the fork() that it called have begun.
+enum ours { OURS_NOT = 0, OURS_AWAITED, OURS_PREPARED };
 
 enum owed { OWED_NOTHING = 0, OWED_FIRST_USE, OWED_ALL, OWED_RUNNING };
 
@@ -128,7 +129,6 @@ static int prepare(forkguard_slot *slot, uint64_t deadline, gate_closing *closin
     registry_begin();
     registry_walk(REGISTRY_PREPARE, ordinal);
     forking.deadline = deadline;
-    forking.by_us = forking.awaited = false;
     report_current.ordinal = ordinal;
     report_current.prepare_nanoseconds = platform_nanoseconds() - before;
     close_gate(slot, closing);
@@ -185,9 +185,9 @@ static void child_phases(forkguard_slot *slot) {
         report->torn_holders_count = gate_list_breaches(report->torn_holders, FORKGUARD_REPORT_ENTRIES, report->torn_holders_count);
     }
     slot->fork_state = FORK_HOOKS;
-    slot->ours = 0;
+    slot->ours = OURS_NOT;
     forking.owed_ordinal = report->ordinal;
-    report->generation = generation_upcoming();
+    report->generation = generation_known() + 1;
     become_child(slot, prepared, registry_has_first_use() ? OWED_FIRST_USE : OWED_NOTHING);
     report->child_nanoseconds = platform_nanoseconds() - now;
 }
@@ -214,7 +214,7 @@ static void owe_everything(forkguard_slot *survivor, enum forkguard_seen seen) {
         // Who asks for the report before the hooks could run, inside a section, is not to find the parent's.
         begin_report(forking.owed_ordinal, seen);
         report_current.side = FORKGUARD_CHILD;
-        report_current.generation = generation_upcoming();
+        report_current.generation = generation_known() + 1;
         report_publish(false);
     }
     become_child(survivor, false, OWED_ALL);
@@ -266,21 +266,21 @@ static void begin_short_child(forkguard_slot *slot) {
 static __attribute__((noinline)) void prepare_whole(forkguard_slot *slot) {
     hold_off_cancellation(slot);
     gate_closing closing;
-    if (slot->fork_state == FORK_HOOKS && slot->ours && !forking.awaited && !forkguard_current_hook()) {
+    if (slot->fork_state == FORK_HOOKS && slot->ours == OURS_PREPARED && !forkguard_current_hook()) {
         // In none of our hooks: somebody's prepare handler before ours forked, and had what forkguard_fork prepared. This fork, which is forkguard_fork's, is
         // prepared like any other.
-        slot->ours = 0;
+        slot->ours = OURS_NOT;
         end_fork(slot, true);
     }
-    if (slot->fork_state == FORK_CLOSED && forking.awaited) {
-        forking.awaited = false;
+    if (slot->fork_state == FORK_CLOSED && slot->ours == OURS_AWAITED) {
+        slot->ours = OURS_PREPARED;
         // forkguard_fork closed the gate. What others' handlers did since may have made a parked thread go in.
         if (gate_breaches() != 0 || registry_locks() != 0) close_gate(slot, &closing);
     } else if (slot->fork_state != FORK_NONE || process.forker.short_way == slot->serial) {
         slot->nested_forks++;
     } else {
         atfork_run_owed_hooks();
-        prepare(slot, platform_nanoseconds() + forkguard_deadline_ms() * MILLISECOND, &closing);
+        prepare(slot, gate_deadline(), &closing);
     }
 }
 
@@ -290,9 +290,8 @@ static __attribute__((noinline)) void end_whole_in_parent(forkguard_slot *slot) 
     } else if (slot->fork_state == FORK_NO_TURN) {
         slot->fork_state = FORK_NONE;
     } else if (slot->fork_state == FORK_CLOSED) {
-        bool finish = !forking.by_us;
         after_in_parent(slot);
-        if (finish) end_fork(slot, true);
+        if (slot->ours == OURS_NOT) end_fork(slot, true);
     }
     allow_cancellation(slot);
 }
@@ -374,7 +373,7 @@ void atfork_run_owed_hooks(void) {
     // Its own fork cannot be under way, another thread's can: hooks of two forks do not interleave. Where that thread's do not end these go ahead, and leave
     // the report to it.
     slot->fork_state = FORK_TURN;
-    bool mine = turn_take(slot, platform_nanoseconds() + forkguard_deadline_ms() * MILLISECOND);
+    bool mine = turn_take(slot, gate_deadline());
     slot->fork_state = FORK_HOOKS;
     uint64_t ordinal = forking.owed_ordinal, now = platform_nanoseconds();
     registry_begin();
@@ -396,7 +395,7 @@ void atfork_run_owed_hooks(void) {
     }
     platform_wake(&forking.owed, INT_MAX);
     if (mine) {
-        report_current.generation = generation_upcoming() - 1;
+        report_current.generation = generation_known();
         report_publish(owed == OWED_ALL);
     }
     slot->fork_state = FORK_NONE;
@@ -415,8 +414,7 @@ static void flush_standard_output(uint64_t deadline) {
     for (unsigned i = 0; i < 2; i++) {
         bool locked;
         while (!(locked = ftrylockfile(streams[i]) == 0) && platform_nanoseconds() < deadline) {
-            uint32_t never = 0;
-            platform_wait(&never, 0, (int64_t)MILLISECOND);
+            platform_sleep(MILLISECOND);
         }
         if (!locked) continue;
         fflush(streams[i]);
@@ -441,7 +439,7 @@ static pid_t refuse(int error) {
 
 // Prepares, or refuses with an errno and leaves everything as it was.
 static int prepare_or_refuse(forkguard_slot *slot, uint32_t flags) {
-    uint64_t deadline = platform_nanoseconds() + forkguard_deadline_ms() * MILLISECOND;
+    uint64_t deadline = gate_deadline();
     for (;;) {
         if (!(flags & FORKGUARD_FORK_NO_FLUSH)) flush_standard_output(deadline);
         gate_closing closing;
@@ -483,8 +481,7 @@ pid_t forkguard_fork(uint32_t flags) {
         return refuse(error);
     }
     foreign_release();
-    forking.by_us = forking.awaited = true;
-    slot->ours = 1;
+    slot->ours = OURS_AWAITED;
     if (!forking.handlers) atfork_prepare();
     pid_t child = fork();
     error = child < 0 ? errno : 0;
@@ -493,8 +490,8 @@ pid_t forkguard_fork(uint32_t flags) {
         if (!(flags & FORKGUARD_FORK_NO_FLUSH)) purge_standard_output();
     } else {
         if (!forking.handlers) atfork_parent();
-        if (slot->ours) {
-            slot->ours = 0;
+        if (slot->ours != OURS_NOT) {
+            slot->ours = OURS_NOT;
             report_current.other_pid = child > 0 ? child : 0;
             report_current.error = error;
             end_fork(slot, true);

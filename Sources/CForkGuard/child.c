@@ -71,8 +71,7 @@ int forkguard_child_wait(pid_t child, int descriptor, int64_t nanoseconds) {
             int64_t milliseconds = left / 1000000 + 1;
             poll(&wanted, 1, milliseconds > INT_MAX ? INT_MAX : (int)milliseconds);
         } else {
-            uint32_t never = 0;
-            platform_wait(&never, 0, left < POLL_INTERVAL ? left : POLL_INTERVAL);
+            platform_sleep((uint64_t)(left < POLL_INTERVAL ? left : POLL_INTERVAL));
         }
         result = has_ended(child, WNOHANG);
     }

@@ -52,22 +52,20 @@ static const forkguard_lock_operations *operations(const registry_lock *lock) { 
 // ---- before the fork ----
 
 static void end_use(registry_lock *lock) {
-    if (!lock->busy) return;
-    __atomic_store_n(&lock->busy, 0, __ATOMIC_RELEASE);
-    platform_wake(&lock->busy, INT_MAX);
+    if (__atomic_exchange_n(&lock->busy, REGISTRY_LOCK_UNUSED, __ATOMIC_RELEASE) == REGISTRY_LOCK_AWAITED) platform_wake(&lock->busy, INT_MAX);
 }
 
 // False when it was cancelled: it may be gone.
 static bool use(registry_lock *lock, uint64_t serial) {
     lock->busy_serial = serial;
-    __atomic_store_n(&lock->busy, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&lock->busy, REGISTRY_LOCK_BUSY, __ATOMIC_SEQ_CST);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (registry_is_live(lock)) return true;
     end_use(lock);
     return false;
 }
 
-static void let_go_of(registry_lock *lock) {
+void foreign_let_go(registry_lock *lock) {
     uint32_t state = lock->state;
     // First: a fork of another thread's that nobody prepares copies what is here.
     __atomic_store_n(&lock->state, FOREIGN_IDLE, __ATOMIC_SEQ_CST);
@@ -105,8 +103,7 @@ static uint64_t time_left(attempt *attempt) {
 static int try_again(registry_lock *lock, uint64_t left) {
     if (left < ATTEMPT - SPIN) {
         if (operations(lock)->wait_lock) return operations(lock)->wait_lock(lock->made.lock, left);
-        uint32_t never = 0;
-        platform_wait(&never, 0, NAP);
+        platform_sleep(NAP);
     }
     return operations(lock)->try_lock(lock->made.lock);
 }
@@ -172,7 +169,7 @@ static bool take_one(registry_lock *lock, bool live, void *context) {
 static bool release_one(registry_lock *lock, bool live, void *context) {
     (void)live;
     (void)context;
-    let_go_of(lock);
+    foreign_let_go(lock);
     return true;
 }
 
@@ -209,13 +206,18 @@ static void describe(const registry_lock *lock, uint32_t mark, forkguard_holder 
     memset(holder, 0, sizeof *holder);
     holder->thread_id = lock->owner > 0 ? lock->owner : 0;
     holder->mark = mark;
-    if (holder->thread_id) platform_thread_name(lock->owner, holder->thread_name);
     text_copy(holder->lock_name, sizeof holder->lock_name, lock->made.name);
     trap_place(lock->made.file, lock->made.line, holder->lock_place, sizeof holder->lock_place);
 }
 
+// With the name of the thread, which is read from /proc. In the parent.
+static void describe_with_thread(const registry_lock *lock, uint32_t mark, forkguard_holder *holder) {
+    describe(lock, mark, holder);
+    if (holder->thread_id) platform_thread_name(holder->thread_id, holder->thread_name);
+}
+
 void foreign_describe_blocker(forkguard_holder *holder) {
-    if (missing) describe(missing, FORKGUARD_MARK_NONE, holder);
+    if (missing) describe_with_thread(missing, FORKGUARD_MARK_NONE, holder);
 }
 
 static bool list_marked(registry_lock *lock, bool live, void *context) {
@@ -225,7 +227,7 @@ static bool list_marked(registry_lock *lock, bool live, void *context) {
     if (lock->mark == FORKGUARD_MARK_TURN) closing->turn++;
     else if (lock->mark == FORKGUARD_MARK_CHAIN) closing->chain++;
     else closing->late++;
-    if (closing->holders_count < FORKGUARD_REPORT_ENTRIES) describe(lock, lock->mark, &closing->holders[closing->holders_count]);
+    if (closing->holders_count < FORKGUARD_REPORT_ENTRIES) describe_with_thread(lock, lock->mark, &closing->holders[closing->holders_count]);
     closing->holders_count++;
     return true;
 }
@@ -241,7 +243,7 @@ static bool list_own(registry_lock *lock, bool live, void *context) {
     own_list *list = context;
     if (!live || lock->state != FOREIGN_OWN) return true;
     lock->owner = platform_thread_id();
-    if (*list->count < list->size) describe(lock, FORKGUARD_MARK_OWN, &list->holders[*list->count]);
+    if (*list->count < list->size) describe_with_thread(lock, FORKGUARD_MARK_OWN, &list->holders[*list->count]);
     ++*list->count;
     list->found++;
     return true;
@@ -272,8 +274,6 @@ void foreign_settle(void) {
     if (gone) registry_drop_gone();
 }
 
-void foreign_forget(registry_lock *lock) { let_go_of(lock); }
-
 // ---- in the child ----
 
 // How this process came to be: for what can be done only after the C phases.
@@ -300,16 +300,9 @@ static enum foreign_state state_at_copy(registry_lock *lock) {
     return FOREIGN_TAKEN;
 }
 
-static void list_torn(registry_lock *lock) {
-    if (foreign_in_child.torn_count < FORKGUARD_REPORT_ENTRIES) {
-        // Without the thread's name, which is read from /proc: that can wait, and the thread is gone.
-        forkguard_holder *holder = &foreign_in_child.torn[foreign_in_child.torn_count];
-        int32_t owner = lock->owner;
-        lock->owner = 0;
-        describe(lock, FORKGUARD_MARK_BYPASS, holder);
-        lock->owner = owner;
-        holder->thread_id = owner > 0 ? owner : 0;
-    }
+static void list_torn(const registry_lock *lock) {
+    if (foreign_in_child.torn_count < FORKGUARD_REPORT_ENTRIES)
+        describe(lock, FORKGUARD_MARK_BYPASS, &foreign_in_child.torn[foreign_in_child.torn_count]);
     foreign_in_child.torn_count++;
 }
 
@@ -339,7 +332,7 @@ static void make_anew(registry_lock *lock) {
 
 static bool meet(registry_lock *lock, bool live, void *context) {
     (void)context;
-    lock->busy = 0;
+    lock->busy = REGISTRY_LOCK_UNUSED;
     lock->owed = false;
     if (!live || lock->gone) {
         lock->state = FOREIGN_IDLE;

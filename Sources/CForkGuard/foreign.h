@@ -25,8 +25,8 @@ void foreign_release(void);
 /// After a fork, while the gate is open: owners may end again.
 void foreign_settle(void);
 
-/// Lets go of one lock, if it is taken: it is being unregistered by the forker.
-void foreign_forget(registry_lock *lock);
+/// Lets go of one lock, if it is taken: by the forker.
+void foreign_let_go(registry_lock *lock);
 
 /// What became of the locks in a child.
 typedef struct foreign_outcome {

@@ -125,6 +125,8 @@ static void store_gate(uint32_t word) { __atomic_store_n(&forkguard_page.word.ga
 
 uint32_t forkguard_deadline_ms(void) { return __atomic_load_n(&gate.deadline_ms, __ATOMIC_RELAXED); }
 
+uint64_t gate_deadline(void) { return platform_nanoseconds() + forkguard_deadline_ms() * MILLISECOND; }
+
 int forkguard_set_deadline_ms(uint32_t milliseconds) {
     if (milliseconds == 0 || milliseconds > LONGEST_DEADLINE_MS) return EINVAL;
     __atomic_store_n(&gate.deadline_ms, milliseconds, __ATOMIC_RELAXED);
@@ -243,20 +245,23 @@ void gate_each(gate_visit visit, void *context) {
             if (is_live(__atomic_load_n(&chunk->slots[i].serial, __ATOMIC_ACQUIRE)) && !visit(&chunk->slots[i], context)) return;
 }
 
+// By one of its ids; 0 is nobody's.
 typedef struct find {
     uint64_t serial;
+    int32_t mutex_id;
     forkguard_slot *found;
 } find;
 
-static bool find_serial(forkguard_slot *slot, void *context) {
+static bool find_slot(forkguard_slot *slot, void *context) {
     find *wanted = context;
-    if (__atomic_load_n(&slot->serial, __ATOMIC_ACQUIRE) == wanted->serial) wanted->found = slot;
-    return !wanted->found;
+    bool same = wanted->serial ? __atomic_load_n(&slot->serial, __ATOMIC_ACQUIRE) == wanted->serial : slot->mutex_id == wanted->mutex_id;
+    if (same) wanted->found = slot;
+    return !same;
 }
 
 forkguard_slot *gate_slot_of(uint64_t serial) {
-    find wanted = {serial, NULL};
-    gate_each(find_serial, &wanted);
+    find wanted = {.serial = serial};
+    if (serial) gate_each(find_slot, &wanted);
     return wanted.found;
 }
 
@@ -551,8 +556,7 @@ static void close_and_fence(void) {
         // without a fence just now have their count in a store buffer, which drains within microseconds though no manual promises it.
         gate.open_word = FORKGUARD_GATE_FENCED;
         report_say((const char *const[]){"membarrier(2) is refused since this process entered a sandbox: locks are slower from now on", NULL});
-        uint32_t never = 0;
-        platform_wait(&never, 0, (int64_t)MILLISECOND);
+        platform_sleep(MILLISECOND);
     }
 }
 
@@ -578,21 +582,10 @@ static bool leads_to_forker(forkguard_slot *slot, const forkguard_slot *forker, 
     return false;
 }
 
-typedef struct find_thread {
-    int32_t mutex_id;
-    forkguard_slot *found;
-} find_thread;
-
-static bool find_thread_id(forkguard_slot *slot, void *context) {
-    find_thread *wanted = context;
-    if (slot->mutex_id == wanted->mutex_id) wanted->found = slot;
-    return !wanted->found;
-}
-
 uint32_t gate_mark_of_stuck(int32_t mutex_id, forkguard_slot *forker, bool *unyielding) {
     *unyielding = false;
-    find_thread wanted = {mutex_id, NULL};
-    gate_each(find_thread_id, &wanted);
+    find wanted = {.mutex_id = mutex_id};
+    gate_each(find_slot, &wanted);
     forkguard_slot *slot = wanted.found;
     if (!slot || slot == forker) return FORKGUARD_MARK_NONE;
     uint32_t waits = __atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST);
@@ -661,8 +654,7 @@ void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing
         closing->windows++; // R13
         __atomic_store_n(&process.forker.prepared_at, 0, __ATOMIC_SEQ_CST); // foreign_take may have begun the patience
         open_gate_word();
-        uint32_t never = 0;
-        platform_wait(&never, 0, (int64_t)(open_for < deadline - now ? open_for : deadline - now));
+        platform_sleep(open_for < deadline - now ? open_for : deadline - now);
         close_and_fence();
         fewest = UINT32_MAX;
         progress = platform_nanoseconds();
@@ -675,14 +667,21 @@ void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing
     foreign_list_marked(closing);
 }
 
-static bool is_other(forkguard_slot *slot, void *context) {
-    *(forkguard_slot **)context = slot == *(forkguard_slot **)context ? slot : NULL;
-    return *(forkguard_slot **)context != NULL;
+typedef struct others {
+    const forkguard_slot *mine;
+    bool any;
+} others;
+
+static bool look_for_other(forkguard_slot *slot, void *context) {
+    others *others = context;
+    others->any = slot != others->mine;
+    return !others->any;
 }
 
-bool gate_is_alone(forkguard_slot *slot) {
-    gate_each(is_other, &slot);
-    return slot != NULL;
+bool gate_is_alone(const forkguard_slot *slot) {
+    others others = {.mine = slot};
+    gate_each(look_for_other, &others);
+    return !others.any;
 }
 
 bool gate_close_alone(forkguard_slot *forker) {

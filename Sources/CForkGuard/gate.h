@@ -20,6 +20,9 @@ enum fork_state {
 /// Reads the deadline from the environment, asks for the barrier and opens the gate. Once, at start.
 void gate_start(void);
 
+/// When something that begins now must have ended: by platform_nanoseconds.
+uint64_t gate_deadline(void);
+
 /// The calling thread's slot, made if it has none. Never NULL: a thread for which there is no memory is a trap.
 forkguard_slot *gate_slot(void);
 
@@ -49,7 +52,7 @@ typedef struct gate_closing {
 void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing);
 
 /// Whether no other thread has ever been inside anything: it has no slot. A snapshot.
-bool gate_is_alone(forkguard_slot *slot);
+bool gate_is_alone(const forkguard_slot *slot);
 
 /// Closes the gate if no other thread has a slot; nobody has to be waited for then. Else it is open on return, and this false.
 bool gate_close_alone(forkguard_slot *forker);

@@ -62,10 +62,10 @@ void generation_publish(void) {
 
 int32_t generation_process(void) { return known.pid; }
 
-uint64_t generation_upcoming(void) { return __atomic_load_n(&known.generation, __ATOMIC_RELAXED) + 1; }
+uint64_t generation_known(void) { return __atomic_load_n(&known.generation, __ATOMIC_RELAXED); }
 
 void generation_child(bool owed) {
-    __atomic_store_n(&known.generation, generation_upcoming(), __ATOMIC_RELEASE);
+    __atomic_store_n(&known.generation, generation_known() + 1, __ATOMIC_RELEASE);
     known.pid = getpid();
     __atomic_store_n(&forkguard_page.word.discovery, discovery_tag() | DISCOVERY_DONE, __ATOMIC_RELEASE);
     if (!owed) generation_publish();

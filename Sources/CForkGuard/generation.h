@@ -24,8 +24,8 @@ void generation_child(bool owed);
 /// The process that the current generation belongs to; in a child, before its C phase, the parent.
 int32_t generation_process(void);
 
-/// The generation that `generation_child` is going to publish.
-uint64_t generation_upcoming(void);
+/// The last generation that this memory has seen: this process's, and in a child before its C phase the parent's. Discovers nothing.
+uint64_t generation_known(void);
 
 /// Child hooks have run: the inline question may be answered by the page.
 void generation_publish(void);

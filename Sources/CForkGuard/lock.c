@@ -76,7 +76,7 @@ static int lock_slow(forkguard_lock_t *lock, bool counted, bool may_sleep) {
                 "it is not recursive: do not call what locks it from inside its critical section, and do not use it in a signal handler"
             );
         }
-        generation_discover(); // without a wiped page the gate does not tell
+        generation_discover(); // without a wiped page a closed gate does not tell
         if (gate_serial_is_stale(owner)) {
             if (take_over(lock, slot, seen) == FORKGUARD_TORN) return FORKGUARD_TORN;
             continue;

@@ -201,6 +201,7 @@ static int try_mutex(void *lock) {
     if (is_mine(owner_of_mutex(lock))) return FORKGUARD_MINE;
     return busy_if_refused(pthread_mutex_trylock(lock), lock);
 }
+
 // Both C libraries measure these deadlines by CLOCK_REALTIME; one that jumps costs a window more or less.
 static struct timespec in(uint64_t nanoseconds) {
     struct timespec time;

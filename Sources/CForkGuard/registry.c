@@ -37,7 +37,7 @@ typedef struct node {
     uint32_t index;
     char name[FORKGUARD_NAME_SIZE];
     bool is_lock;
-    forkguard_resource resource; // of a lock: name, release, context
+    forkguard_resource resource; // of a lock: name, probe, release, context
     registry_lock lock;
 } node;
 
@@ -154,9 +154,7 @@ static node *find_node(uint64_t id) {
 }
 
 static bool is_gone(const node *node) {
-    if (!node->is_lock) return node->resource.probe && node->resource.probe(node->resource.context) == FORKGUARD_GONE;
-    const forkguard_foreign_lock *lock = &node->lock.made;
-    return lock->probe && lock->probe(lock->context) == FORKGUARD_GONE;
+    return node->resource.probe && node->resource.probe(node->resource.context) == FORKGUARD_GONE;
 }
 
 static void sweep_list(list *list) {
@@ -275,7 +273,7 @@ static uint64_t add(const forkguard_resource *resource, const forkguard_foreign_
 uint64_t forkguard_register_resource(const forkguard_resource *resource) { return add(resource, NULL); }
 
 uint64_t registry_add_lock(const forkguard_foreign_lock *lock) {
-    forkguard_resource resource = {.name = lock->name, .release = lock->release, .context = lock->context};
+    forkguard_resource resource = {.name = lock->name, .probe = lock->probe, .release = lock->release, .context = lock->context};
     return add(&resource, lock);
 }
 
@@ -290,15 +288,17 @@ uint64_t forkguard_registration_of(const void *identity) {
 // After this nobody touches the lock. The forker has the gate closed while it uses one, so who comes here meanwhile is the forker itself, in a handler of
 // somebody else's, or a thread that was let in because fork() seemed to wait for it (R15): then waiting is a risk, and so is not waiting.
 static void await_disuse(registry_lock *lock) {
-    uint64_t end = platform_nanoseconds() + (uint64_t)forkguard_deadline_ms() * 1000000;
+    uint64_t end = gate_deadline();
     while (__atomic_load_n(&lock->busy, __ATOMIC_ACQUIRE)) {
         if (lock->busy_serial == gate_slot()->serial) {
-            foreign_forget(lock);
+            foreign_let_go(lock);
             return;
         }
         uint64_t now = platform_nanoseconds();
         if (now >= end) return;
-        platform_wait(&lock->busy, 1, (int64_t)(end - now));
+        uint32_t busy = REGISTRY_LOCK_BUSY;
+        __atomic_compare_exchange_n(&lock->busy, &busy, REGISTRY_LOCK_AWAITED, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+        platform_wait(&lock->busy, REGISTRY_LOCK_AWAITED, (int64_t)(end - now));
     }
 }
 

@@ -27,13 +27,15 @@ void registry_walk(enum registry_phase phase, uint64_t ordinal);
 /// The child's C phase. `walking`: the survivor has begun a walk, or is about to; `in_hook`: it is in one of its hooks (a raw fork inside a hook).
 void registry_child(bool walking, bool in_hook);
 
+enum registry_lock_busy { REGISTRY_LOCK_UNUSED = 0, REGISTRY_LOCK_BUSY, REGISTRY_LOCK_AWAITED };
+
 /// A foreign lock, as the registry keeps it. All but `made` is foreign.c's.
 typedef struct registry_lock {
     forkguard_foreign_lock made; // its name is the registry's copy
     uint32_t state;   // enum foreign_state
     uint32_t mark;    // why it is torn
     int32_t owner;    // thread that has it, as far as that can be told
-    uint32_t busy;    // somebody is using the lock: unregistering it waits
+    uint32_t busy;    // enum registry_lock_busy: unregistering it waits for its user
     uint64_t busy_serial; // who
     bool unyielding;  // its holder waits to fork, and would not be out after that (gate.h)
     bool checked, held; // in this fork; `hold` was called and `let_go` is to be

@@ -116,29 +116,32 @@ static __attribute__((noinline)) void print_current(void) {
     text_write_error(&buffer);
 }
 
-void report_publish(bool print) {
-    uint32_t sequence = __atomic_load_n(&last.sequence, __ATOMIC_RELAXED);
-    __atomic_store_n(&last.sequence, sequence + 1, __ATOMIC_RELAXED);
+// Around writing the last report.
+static void begin_writing(void) {
+    __atomic_store_n(&last.sequence, last.sequence + 1, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+static void end_writing(void) { __atomic_store_n(&last.sequence, last.sequence + 1, __ATOMIC_RELEASE); }
+
+void report_publish(bool print) {
+    begin_writing();
     copy_used(&last.report, &report_current);
-    __atomic_store_n(&last.sequence, sequence + 2, __ATOMIC_RELEASE);
+    end_writing();
     if (print && wanted) print_current();
 }
 
 bool report_is_printed(void) { return wanted; }
 
 void report_publish_short(uint32_t side, int32_t other_pid, uint64_t copy_nanoseconds, uint32_t breaches) {
-    uint32_t sequence = __atomic_load_n(&last.sequence, __ATOMIC_RELAXED);
-    __atomic_store_n(&last.sequence, sequence + 1, __ATOMIC_RELAXED);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    begin_writing();
     memset(&last.report, 0, offsetof(forkguard_report, torn_holders));
     last.report.ordinal = registry_last_fork();
-    last.report.generation = generation_upcoming() - 1;
+    last.report.generation = generation_known();
     last.report.side = side;
     last.report.other_pid = other_pid;
     last.report.copy_nanoseconds = copy_nanoseconds;
     last.report.breaches = breaches;
-    __atomic_store_n(&last.sequence, sequence + 2, __ATOMIC_RELEASE);
+    end_writing();
 }
 
 int forkguard_last_report(forkguard_report *report) {
@@ -153,8 +156,7 @@ int forkguard_last_report(forkguard_report *report) {
             if (__atomic_load_n(&last.sequence, __ATOMIC_RELAXED) == sequence) return 0;
         }
         // The writer copies some two kilobytes; a sleep of a tenth of a millisecond lets it run if it was descheduled.
-        uint32_t never = 0;
-        platform_wait(&never, 0, 100000);
+        platform_sleep(100000);
     }
 }
 
@@ -295,14 +297,14 @@ size_t forkguard_report_format(const forkguard_report *report, char *text, size_
         add_holder(&buffer, &report->blocker);
         text_add(&buffer, "\n");
     }
-    for (uint32_t i = 0; i < report->torn_holders_count && i < FORKGUARD_REPORT_ENTRIES; i++) {
+    for (uint32_t i = 0; i < used(report->torn_holders_count, FORKGUARD_REPORT_ENTRIES); i++) {
         text_add(&buffer, "  torn: ");
         add_holder(&buffer, &report->torn_holders[i]);
         text_add(&buffer, ": ");
         text_add(&buffer, report_mark_text(report->torn_holders[i].mark));
         text_add(&buffer, "\n");
     }
-    for (uint32_t i = 0; i < report->hook_failures_count && i < FORKGUARD_REPORT_ENTRIES; i++) {
+    for (uint32_t i = 0; i < used(report->hook_failures_count, FORKGUARD_REPORT_ENTRIES); i++) {
         const forkguard_hook_failure *failure = &report->hook_failures[i];
         text_add(&buffer, "  hook '");
         text_add(&buffer, failure->name);

@@ -8,12 +8,6 @@
 static forkguard_lock_t first = FORKGUARD_LOCK_INITIALIZER("first"), second = FORKGUARD_LOCK_INITIALIZER("second");
 static volatile int inside, stop;
 
-static pthread_t start(void *(*run)(void *), void *context) {
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, run, context) == 0);
-    return thread;
-}
-
 static void join(pthread_t thread) { CHECK(pthread_join(thread, NULL) == 0); }
 
 static void yield(void) { usleep(100); }

@@ -82,12 +82,6 @@ static void *use_for_ever(void *context) {
     return NULL;
 }
 
-static void start(void *(*run)(void *), void *context) {
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, run, context) == 0);
-    pthread_detach(thread);
-}
-
 // Three of them. Returns when all are under way: AddressSanitizer has locks of its own around the making of a thread, which a child would find taken.
 static void start_users(subject *subject) {
     begun = 0;
@@ -372,7 +366,7 @@ int scenario_foreign_chain(void) {
         bool chain = i % 2;
         if (chain) forkguard_lock(&forkers_own);
         else lock(&ours);
-        start(chain ? hold_and_wait_for_forker : hold_and_fork, &theirs);
+        pthread_detach(start(chain ? hold_and_wait_for_forker : hold_and_fork, &theirs));
         pthread_barrier_wait(&held);
         uint64_t began = forkguard_nanoseconds();
         pid_t child = fork();
@@ -540,12 +534,6 @@ static void *print_what_a_lock_protects(void *context) {
         pthread_mutex_unlock(&printed);
         funlockfile(stream);
     }
-    return NULL;
-}
-
-static void *flush_all(void *context) {
-    (void)context;
-    for (;;) fflush(NULL); // holds the list of streams, which fork(3) wants, while it waits for each stream
     return NULL;
 }
 

@@ -238,12 +238,6 @@ static void *print_slowly(void *context) {
     return NULL;
 }
 
-static void *flush_all(void *context) {
-    (void)context;
-    for (;;) fflush(NULL); // holds the list of streams, which fork(3) wants, while it waits for each stream
-    return NULL;
-}
-
 /// Every fork ends well before the deadline, and what was let in is out again, or told to be torn.
 int scenario_parked_stream(void) {
     enum { TIMES = 50 };

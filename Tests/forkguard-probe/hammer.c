@@ -34,6 +34,17 @@ void hammer(forkguard_lock_t *locks, unsigned count, unsigned threads) {
     pthread_barrier_wait(begun);
 }
 
+pthread_t start(void *(*run)(void *), void *context) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, run, context) == 0);
+    return thread;
+}
+
+void *flush_all(void *context) {
+    for (;;) fflush(NULL);
+    return context;
+}
+
 pid_t fork_by_underscore(void) { return _Fork(); }
 
 pid_t fork_by_system_call(void) {

@@ -42,6 +42,12 @@ int wait_for(pid_t child);
 /// Threads that lock and unlock `locks`, until the process ends; returns when each has begun.
 void hammer(forkguard_lock_t *locks, unsigned count, unsigned threads);
 
+/// A thread, to be joined or detached.
+pthread_t start(void *(*run)(void *), void *context);
+
+/// A thread that calls fflush(NULL) for ever: it holds the list of streams, which fork(3) wants, while it waits for each stream.
+void *flush_all(void *context);
+
 /// Ways to fork that libc does not see.
 pid_t fork_by_underscore(void);
 pid_t fork_by_system_call(void);

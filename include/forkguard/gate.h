@@ -48,7 +48,7 @@ typedef struct forkguard_slot {
     struct forkguard_slot *FORKGUARD_NULLABLE lender; // whose turn this thread borrowed
     uint32_t fork_state;     // how this thread's own fork goes (atfork.c)
     uint32_t nested_forks;   // raw forks under way that were called inside a hook
-    uint32_t ours;           // forkguard_fork has called fork() and is to end what it prepared
+    uint32_t ours;           // whether forkguard_fork is to end what it prepared (atfork.c)
     uint32_t yields;         // it let others fork first, because they were inside, and waits again (forkguard_fork)
     uint32_t uncancellable;  // how many calls hold off its cancellation
     int32_t cancel_state;    // as it was before

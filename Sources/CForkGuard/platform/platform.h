@@ -11,6 +11,11 @@
 
 /// Sleeps while `*word` is `expected`, at most `nanoseconds`. May return early; callers look again. False when the time was over.
 bool platform_wait(const uint32_t *word, uint32_t expected, int64_t nanoseconds);
+/// Sleeps for so long; signals may cut it short.
+static inline void platform_sleep(uint64_t nanoseconds) {
+    const uint32_t never = 0;
+    platform_wait(&never, 0, (int64_t)nanoseconds);
+}
 /// Wakes up to `count` threads that sleep on `word`. Memory that is no longer mapped does no harm.
 void platform_wake(const uint32_t *word, int count);
 
