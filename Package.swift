@@ -34,6 +34,9 @@ let package = Package(
         .testTarget(name: "ForkGuardTests", dependencies: ["CForkGuard", "ForkGuard", "ForkGuardTesting"]),
         .testTarget(name: "ForkGuardTestingTests", dependencies: ["ForkGuard", "ForkGuardTesting"]),
         .testTarget(name: "ForkGuardDemoTests", dependencies: ["forkguard-demo"]),
+        // The clients of Examples/, for the scenarios.
+        .target(name: "Wire", dependencies: ["ForkGuard"], path: "Examples/Sources/Wire"),
+        .testTarget(name: "ScenarioTests", dependencies: ["CForkGuard", "ForkGuard", "ForkGuardTesting", "Wire"]),
     ],
     swiftLanguageModes: [.v6]
 )

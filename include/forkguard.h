@@ -11,6 +11,7 @@
 #include "forkguard/condition.h"  // waiting for what a lock protects
 #include "forkguard/registry.h"   // who is told about a fork
 #include "forkguard/foreign.h"    // locks that are not ours
+#include "forkguard/descriptor.h" // what becomes of an inherited descriptor
 #include "forkguard/report.h"     // what the last fork did
 #include "forkguard/atfork.h"     // forkguard_fork, and the order of the phases
 #include "forkguard/child.h"      // the child, as its parent holds it

@@ -21,6 +21,7 @@
 
 #include "atfork.h"
 
+#include "descriptor.h"
 #include "foreign.h"
 #include "gate.h"
 #include "generation.h"
@@ -54,7 +55,14 @@ static struct {
     uint64_t owed_ordinal;
     bool early; // the C phases of this child ran before its handler did
     uint32_t owed_runner; // thread that runs what is owed
+    const struct descriptors *closes_all_but; // in the child of the fork that is being prepared, NULL: closes nothing
 } forking;
+
+// Of forkguard_fork_closing, sorted.
+typedef struct descriptors {
+    size_t count;
+    int numbers[];
+} descriptors;
 
 // A slot's `ours`: whether forkguard_fork ends the fork of this thread, and whether the handlers of the fork() that it called have begun.
 enum ours { OURS_NOT = 0, OURS_AWAITED, OURS_PREPARED };
@@ -90,6 +98,10 @@ static void report_birth(bool prepared) {
     report->foreign_locks = foreign_in_child.locks;
     report->foreign_reinitialized = foreign_in_child.reinitialized;
     report->foreign_own = foreign_in_child.own;
+    report->descriptors_tombstoned = descriptors_in_child.tombstoned;
+    report->descriptors_reopened = descriptors_in_child.reopened;
+    report->descriptors_kept = descriptors_in_child.kept;
+    report->descriptors_failed = descriptors_in_child.failed;
     for (uint32_t i = 0; i < foreign_in_child.torn_count; i++)
         if (report->torn_holders_count++ < FORKGUARD_REPORT_ENTRIES && i < FORKGUARD_REPORT_ENTRIES)
             report->torn_holders[report->torn_holders_count - 1] = foreign_in_child.torn[i];
@@ -147,6 +159,7 @@ static void end_fork(forkguard_slot *slot, bool publish) {
 
 static void after_in_parent(forkguard_slot *slot) {
     uint64_t ordinal = report_current.ordinal, now = platform_nanoseconds();
+    forking.closes_all_but = NULL;
     report_current.side = FORKGUARD_PARENT;
     report_current.copy_nanoseconds = now - forking.closed_at;
     report_current.breaches = gate_breaches();
@@ -164,6 +177,7 @@ static void become_child(forkguard_slot *survivor, bool prepared, enum owed owed
     turn_child(survivor, survivor && survivor->fork_state != FORK_NONE);
     registry_child(survivor && survivor->fork_state >= FORK_HOOKS && survivor->fork_state <= FORK_CLOSED, survivor && survivor->nested_forks != 0);
     foreign_child(survivor, prepared);
+    descriptors_in_child = (struct descriptors_in_child){0};
     forking.owed = owed;
     gate_child(survivor, prepared, owed != OWED_NOTHING);
     generation_child(owed != OWED_NOTHING);
@@ -220,6 +234,15 @@ static void owe_everything(forkguard_slot *survivor, enum forkguard_seen seen) {
     become_child(survivor, false, OWED_ALL);
 }
 
+// In the child of a fork(2), which has a table of descriptors of its own: that cannot be told before its handler runs.
+static void treat_descriptors(void) {
+    uint64_t now = platform_nanoseconds();
+    descriptor_child(generation_known());
+    if (forking.closes_all_but) descriptor_close_others(forking.closes_all_but->numbers, forking.closes_all_but->count);
+    forking.closes_all_but = NULL;
+    report_current.child_nanoseconds += platform_nanoseconds() - now;
+}
+
 // ---- the handlers ----
 
 // The short way. Where nothing is registered and no other thread has ever taken a lock of ours there is nobody to wait for and nobody to tell: the gate is closed,
@@ -228,11 +251,13 @@ static void owe_everything(forkguard_slot *survivor, enum forkguard_seen seen) {
 
 static FORKGUARD_THREAD_LOCAL int short_way_cancel_state; // beside what the C library keeps it in, on a page that fork(2) writes to anyway
 
+static bool nobody_is_told(void) { return registry_is_empty() && forkguard_descriptor_count() == 0; }
+
 static bool take_short_way(forkguard_slot *slot) {
     bool idle = slot->fork_state == FORK_NONE && slot->held == 0 && process.forker.short_way != slot->serial && forking.owed == OWED_NOTHING;
-    if (!idle || !generation_has_page() || !registry_is_empty() || report_is_printed() || !gate_is_alone(slot) || !turn_take_if_free(slot))
+    if (!idle || !generation_has_page() || !nobody_is_told() || report_is_printed() || !gate_is_alone(slot) || !turn_take_if_free(slot))
         return false;
-    if (!gate_close_alone(slot) || !registry_is_empty()) {
+    if (!gate_close_alone(slot) || !nobody_is_told()) {
         gate_give_up();
         turn_pass(slot);
         return false;
@@ -319,19 +344,24 @@ void atfork_child(void) {
     // A handler that was registered before ours may have asked already, and so discovered what this one comes to tell.
     bool known = generation_is_known();
     if (slot->nested_forks) {
-        if (!known) owe_everything(slot, FORKGUARD_SEEN_NESTED);
+        if (!known) {
+            owe_everything(slot, FORKGUARD_SEEN_NESTED);
+            treat_descriptors();
+        }
         slot->nested_forks--;
     } else if (!known && slot->fork_state == FORK_NONE) {
         begin_short_child(slot);
     } else if (!known || forking.early) {
         if (!known) child_phases(slot);
         forking.early = false;
+        treat_descriptors();
         after_in_child(slot);
     } else {
         // By a thread that such a handler made, which did not know that this is the survivor.
         gate_adopt(slot);
         slot->lender = NULL;
         slot->fork_state = FORK_NONE;
+        treat_descriptors();
         atfork_run_owed_hooks();
     }
     if (slot->uncancellable != 0) allow_cancellation(slot); // not held off on the short way
@@ -466,7 +496,29 @@ static int prepare_or_refuse(forkguard_slot *slot, uint32_t flags) {
     }
 }
 
-pid_t forkguard_fork(uint32_t flags) {
+static pid_t fork_closing(uint32_t flags, const descriptors *closes);
+
+pid_t forkguard_fork(uint32_t flags) { return fork_closing(flags, NULL); }
+
+static int compare_numbers(const void *left, const void *right) {
+    int a = *(const int *)left, b = *(const int *)right;
+    return (a > b) - (a < b);
+}
+
+pid_t forkguard_fork_closing(uint32_t flags, const int *kept, size_t count) {
+    descriptors *closes = malloc(sizeof *closes + count * sizeof *kept);
+    if (!closes) return -1;
+    closes->count = count;
+    if (count != 0) memcpy(closes->numbers, kept, count * sizeof *kept);
+    qsort(closes->numbers, count, sizeof *kept, compare_numbers);
+    pid_t child = fork_closing(flags, closes);
+    int saved = errno;
+    free(closes);
+    errno = saved;
+    return child;
+}
+
+static pid_t fork_closing(uint32_t flags, const descriptors *closes) {
     forkguard_generation(); // starts the library; a child that nobody told finds out first
     forkguard_slot *slot = gate_slot();
     gate_adopt(slot);
@@ -482,6 +534,7 @@ pid_t forkguard_fork(uint32_t flags) {
     }
     foreign_release();
     slot->ours = OURS_AWAITED;
+    forking.closes_all_but = closes;
     if (!forking.handlers) atfork_prepare();
     pid_t child = fork();
     error = child < 0 ? errno : 0;

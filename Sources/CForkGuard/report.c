@@ -292,6 +292,17 @@ size_t forkguard_report_format(const forkguard_report *report, char *text, size_
         }
         text_add(&buffer, "\n");
     }
+    if (report->descriptors_tombstoned + report->descriptors_reopened + report->descriptors_kept + report->descriptors_failed != 0) {
+        text_add(&buffer, "  descriptors tombstoned ");
+        text_add_number(&buffer, report->descriptors_tombstoned);
+        text_add(&buffer, ", reopened ");
+        text_add_number(&buffer, report->descriptors_reopened);
+        text_add(&buffer, ", kept ");
+        text_add_number(&buffer, report->descriptors_kept);
+        text_add(&buffer, ", failed ");
+        text_add_number(&buffer, report->descriptors_failed);
+        text_add(&buffer, "\n");
+    }
     if (is_there(&report->blocker)) {
         text_add(&buffer, "  held up by ");
         add_holder(&buffer, &report->blocker);

@@ -22,13 +22,20 @@ public struct ChildProcess: Sendable {
     }
 
     private final class Handle: Sendable {
+        let token: ForkDescriptor?
         let descriptor: Int32
         let ending = ForkMutex<Ending?>(nil, name: "ChildProcess")
 
-        init(pid: pid_t) { descriptor = forkguard_child_open(pid) }
+        init(pid: pid_t) {
+            var descriptor: Int32 = -1
+            token = try? ForkDescriptor(name: "pidfd") {
+                descriptor = forkguard_child_open(pid)
+                return descriptor
+            }
+            self.descriptor = descriptor
+        }
 
-        // The number is this process's own also in a forked child, which inherited a copy.
-        deinit { if descriptor >= 0 { close(descriptor) } }
+        deinit { try? token?.close() }
     }
 
     /// The child's process id.

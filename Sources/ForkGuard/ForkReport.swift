@@ -154,6 +154,14 @@ public struct ForkReport: Sendable, CustomStringConvertible {
     public var foreignReinitialized: Int { Int(raw.foreign_reinitialized) }
     /// How many of them were, and are, the forking thread's own.
     public var foreignOwn: Int { Int(raw.foreign_own) }
+    /// In a child: how many inherited descriptors there are tombstones over.
+    public var descriptorsTombstoned: Int { Int(raw.descriptors_tombstoned) }
+    /// How many were opened anew.
+    public var descriptorsReopened: Int { Int(raw.descriptors_reopened) }
+    /// How many are shared with the parent, as was wished.
+    public var descriptorsKept: Int { Int(raw.descriptors_kept) }
+    /// How many could not be opened anew, and have tombstones instead; or were closed, because there was none to be had.
+    public var descriptorsFailed: Int { Int(raw.descriptors_failed) }
     /// How often a parked thread was let in while the fork was under way, because fork() itself seemed to wait for it.
     public var letIn: Int { Int(raw.breaches) }
     /// How many threads were inside at the copy, as far as this side knows: of those that were let in only the child does.

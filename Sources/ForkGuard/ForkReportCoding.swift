@@ -5,6 +5,7 @@ extension ForkReport: Codable {
         case ordinal, generation, side, seen, error, otherProcess, windows, timedOut, gotNoTurn, waitedForHook, otherThreads, letIn
         case turnNanoseconds, prepareHooksNanoseconds, gateNanoseconds, copyNanoseconds, childPhasesNanoseconds, hooksAfterNanoseconds
         case foreignLocks, foreignReinitialized, foreignOwn
+        case descriptorsTombstoned, descriptorsReopened, descriptorsKept, descriptorsFailed
         case heldUpBy, tornCount, tornHolders, hookFailureCount, hookFailures, hookCount, hooks, vanishedCount, vanishedThreads
     }
 
@@ -32,6 +33,10 @@ extension ForkReport: Codable {
         try values.encode(raw.foreign_locks, forKey: .foreignLocks)
         try values.encode(raw.foreign_reinitialized, forKey: .foreignReinitialized)
         try values.encode(raw.foreign_own, forKey: .foreignOwn)
+        try values.encode(raw.descriptors_tombstoned, forKey: .descriptorsTombstoned)
+        try values.encode(raw.descriptors_reopened, forKey: .descriptorsReopened)
+        try values.encode(raw.descriptors_kept, forKey: .descriptorsKept)
+        try values.encode(raw.descriptors_failed, forKey: .descriptorsFailed)
         try values.encodeIfPresent(heldUpBy, forKey: .heldUpBy)
         try values.encode(raw.torn_holders_count, forKey: .tornCount)
         try values.encode(tornHolders, forKey: .tornHolders)
@@ -68,6 +73,10 @@ extension ForkReport: Codable {
         raw.foreign_locks = try values.decode(UInt32.self, forKey: .foreignLocks)
         raw.foreign_reinitialized = try values.decode(UInt32.self, forKey: .foreignReinitialized)
         raw.foreign_own = try values.decode(UInt32.self, forKey: .foreignOwn)
+        raw.descriptors_tombstoned = try values.decode(UInt32.self, forKey: .descriptorsTombstoned)
+        raw.descriptors_reopened = try values.decode(UInt32.self, forKey: .descriptorsReopened)
+        raw.descriptors_kept = try values.decode(UInt32.self, forKey: .descriptorsKept)
+        raw.descriptors_failed = try values.decode(UInt32.self, forKey: .descriptorsFailed)
         if let holder = try values.decodeIfPresent(Holder.self, forKey: .heldUpBy) { raw.blocker = holder.raw }
         raw.torn_holders_count = try values.decode(UInt32.self, forKey: .tornCount)
         fill(&raw.torn_holders, try values.decode([Holder].self, forKey: .tornHolders).map(\.raw))

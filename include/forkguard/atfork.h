@@ -34,6 +34,10 @@ enum forkguard_fork_flags {
 /// forkguard_last_report says who; where another fork's turn did not end, forkguard_running_hook does. Any thread; in a child too. Not in signal handlers.
 pid_t forkguard_fork(uint32_t flags);
 
+/// forkguard_fork, and the child closes every descriptor but 0, 1, 2, the `count` ones at `kept`, and those that were adopted (descriptor.h), before
+/// its hooks run. ENOMEM too.
+pid_t forkguard_fork_closing(uint32_t flags, const int *FORKGUARD_NULLABLE kept, size_t count);
+
 /// Copies the registered locks that the calling thread holds, with their names and places, into `locks`, `count` at most; returns how many it
 /// copied. Best effort: the last eight by depth are remembered. The copies are to be read, not locked.
 size_t forkguard_held_locks(forkguard_lock_t *FORKGUARD_NONNULL locks, size_t count);

@@ -84,6 +84,10 @@ typedef struct forkguard_report {
     uint32_t foreign_locks;         // registered ones
     uint32_t foreign_reinitialized; // child: made anew
     uint32_t foreign_own;           // child: the forking thread's, and still its own
+    uint32_t descriptors_tombstoned; // child: of those that were adopted
+    uint32_t descriptors_reopened;
+    uint32_t descriptors_kept;
+    uint32_t descriptors_failed;    // of those that were to be reopened: tombstoned instead; or closed, where there was no tombstone to be had
     uint32_t torn_holders_count; // threads inside at the copy; the first ones are listed. Those that were let in are known to the child only
     uint32_t hook_failures_count;
     uint32_t hooks_count;    // how many ran; the first ones are listed, of which a slower one that came later displaces the fastest

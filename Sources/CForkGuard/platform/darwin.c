@@ -6,6 +6,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <mach/mach.h>
 #include <mach/mach_vm.h>
@@ -13,6 +14,8 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/param.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -91,6 +94,24 @@ bool platform_read(void *to, const void *from, size_t size) {
 
 bool platform_lock_streams(void) { return false; }
 void platform_unlock_streams(void) {}
+
+// There is no O_PATH. A socket that is connected to nothing refuses reads, writes and lseek alike.
+int platform_open_tombstone(void) { return socket(AF_UNIX, SOCK_STREAM, 0); }
+
+bool platform_replace(int from, int number, bool closes_on_exec) {
+    return dup2(from, number) >= 0 && fcntl(number, F_SETFD, closes_on_exec ? FD_CLOEXEC : 0) == 0;
+}
+
+int platform_reopen(int number, int flags) {
+    char path[MAXPATHLEN];
+    if (fcntl(number, F_GETPATH, path) != 0) return -1;
+    return open(path, (flags & ~(O_CREAT | O_EXCL | O_TRUNC)) | O_NOCTTY | O_CLOEXEC);
+}
+
+void platform_close_range(int first, int last) {
+    int most = getdtablesize();
+    for (int number = first; number <= last && number < most; number++) close(number);
+}
 
 void platform_pin(const void *address) {
     Dl_info info;

@@ -25,6 +25,10 @@
 #define MEMBARRIER_PRIVATE_EXPEDITED (1 << 3)             // 4.14
 #define MEMBARRIER_REGISTER_PRIVATE_EXPEDITED (1 << 4)
 #define KERNEL_SIGNAL_SET 8                               // bytes
+#define MOST_DESCRIPTORS (1 << 20)                        // proc(5), fs.nr_open
+#ifndef SYS_close_range
+#define SYS_close_range 436                               // on every architecture, 5.9
+#endif
 #define KCMP_SAME_VM 1                                    // linux/kcmp.h, KCMP_VM, 3.5
 
 bool platform_wait(const uint32_t *word, uint32_t expected, int64_t nanoseconds) {
@@ -169,6 +173,25 @@ void platform_unlock_streams(void) { _IO_list_unlock(); }
 bool platform_lock_streams(void) { return false; }
 void platform_unlock_streams(void) {}
 #endif
+
+int platform_open_tombstone(void) { return open("/", O_PATH | O_CLOEXEC); }
+
+bool platform_replace(int from, int number, bool closes_on_exec) { return dup3(from, number, closes_on_exec ? O_CLOEXEC : 0) >= 0; }
+
+int platform_reopen(int number, int flags) {
+    // By the open file, not by its path, which may lead elsewhere by now or nowhere (proc_pid_fd(5)).
+    char path[32] = "/proc/self/fd/", digits[12];
+    size_t length = strlen(path), count = 0;
+    for (unsigned rest = (unsigned)number; rest != 0 || count == 0; rest /= 10) digits[count++] = (char)('0' + rest % 10);
+    while (count != 0) path[length++] = digits[--count];
+    return open(path, (flags & ~(O_CREAT | O_EXCL | O_TRUNC)) | O_NOCTTY | O_CLOEXEC);
+}
+
+void platform_close_range(int first, int last) {
+    if (syscall(SYS_close_range, first, last, 0) == 0) return;
+    // Before Linux 5.9, and in sandboxes that do not know it.
+    for (int number = first; number <= last && number < MOST_DESCRIPTORS; number++) close(number);
+}
 
 void platform_pin(const void *address) {
     Dl_info info;

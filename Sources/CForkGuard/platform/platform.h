@@ -53,6 +53,17 @@ bool platform_read(void *to, const void *from, size_t size);
 bool platform_lock_streams(void);
 void platform_unlock_streams(void);
 
+// For a child's descriptors. All four are async-signal-safe.
+
+/// A descriptor on which nothing can be done; -1 with errno.
+int platform_open_tombstone(void);
+/// Puts what `from` stands for over `number`; closed on exec if so wished.
+bool platform_replace(int from, int number, bool closes_on_exec);
+/// Opens the file of `number` again, by another open file description; -1 where it cannot be had.
+int platform_reopen(int number, int flags);
+/// Closes every descriptor from `first` to `last`.
+void platform_close_range(int first, int last);
+
 /// Keeps the library that contains `address` loaded for good. dlclose would leave our handlers behind, and the next fork would jump
 /// into unmapped memory.
 void platform_pin(const void *address);
