@@ -24,6 +24,12 @@ public struct ForkOptions: OptionSet, Sendable {
 
     static let closes: UInt32 = 2
 
+    /// All of them, as with ``formUnion(_:)``.
+    public init(arrayLiteral elements: ForkOptions...) {
+        rawValue = elements.reduce(0) { $0 | $1.rawValue }
+        kept = elements.reduce([]) { $0.union($1.kept) }
+    }
+
     /// Both; what either one keeps is kept.
     public mutating func formUnion(_ other: ForkOptions) {
         self = ForkOptions(rawValue: rawValue | other.rawValue, kept: kept.union(other.kept))
@@ -37,5 +43,15 @@ public struct ForkOptions: OptionSet, Sendable {
     /// What one of them has; what one of them keeps is kept.
     public mutating func formSymmetricDifference(_ other: ForkOptions) {
         self = ForkOptions(rawValue: rawValue ^ other.rawValue, kept: kept.symmetricDifference(other.kept))
+    }
+}
+
+extension ForkOptions: CustomStringConvertible {
+    /// As one writes them.
+    public var description: String {
+        var parts: [String] = []
+        if contains(.onCallingThread) { parts.append("onCallingThread") }
+        if contains(.closeInherited()) { parts.append("closeInherited(except: \(kept.sorted()))") }
+        return "[\(parts.joined(separator: ", "))]"
     }
 }
