@@ -354,6 +354,12 @@ static const char *phase_name(enum registry_phase phase) {
     return phase == REGISTRY_PREPARE ? "prepare" : phase == REGISTRY_PARENT ? "parent" : "child";
 }
 
+static void drop_callback(node *node, enum registry_phase phase) {
+    forkguard_resource *resource = &node->resource;
+    forkguard_callback *callback = phase == REGISTRY_PREPARE ? &resource->prepare : phase == REGISTRY_PARENT ? &resource->parent : &resource->child;
+    __atomic_store_n(callback, NULL, __ATOMIC_RELAXED);
+}
+
 static forkguard_callback callback_of(const node *node, enum registry_phase phase) {
     bool first_use = node->resource.flags & FORKGUARD_ON_FIRST_USE;
     switch (phase) {
@@ -383,6 +389,8 @@ void registry_walk(enum registry_phase phase, uint64_t ordinal) {
                 if (!node->cancelled) cancel(node, true);
                 else __atomic_store_n(&node->gone, true, __ATOMIC_RELAXED);
                 unlock_registry();
+            } else if (code == FORKGUARD_UNUSED) {
+                drop_callback(node, phase);
             } else {
                 report_ran(node->name, phase_name(phase), after - before);
                 if (code != 0 || after - before > limit)

@@ -168,18 +168,19 @@ static void copy_run(forkguard_hook_run *run, const char *name, const char *phas
 
 void report_ran(const char *name, const char *phase, uint64_t nanoseconds) {
     forkguard_hook_run *hooks = report_current.hooks;
+    static uint32_t fastest; // of a full list
     uint32_t index = report_current.hooks_count++;
-    if (index < FORKGUARD_REPORT_HOOKS) {
-        copy_run(&hooks[index], name, phase, nanoseconds);
-        return;
+    if (index >= FORKGUARD_REPORT_HOOKS) {
+        if (hooks[fastest].nanoseconds >= nanoseconds) return;
+        // The others keep their order.
+        memmove(&hooks[fastest], &hooks[fastest + 1], (FORKGUARD_REPORT_HOOKS - 1 - fastest) * sizeof *hooks);
+        index = FORKGUARD_REPORT_HOOKS - 1;
     }
-    uint32_t fastest = 0;
+    copy_run(&hooks[index], name, phase, nanoseconds);
+    if (index < FORKGUARD_REPORT_HOOKS - 1) return;
+    fastest = 0;
     for (uint32_t i = 1; i < FORKGUARD_REPORT_HOOKS; i++)
         if (hooks[i].nanoseconds < hooks[fastest].nanoseconds) fastest = i;
-    if (hooks[fastest].nanoseconds >= nanoseconds) return;
-    // The others keep their order.
-    memmove(&hooks[fastest], &hooks[fastest + 1], (FORKGUARD_REPORT_HOOKS - 1 - fastest) * sizeof *hooks);
-    copy_run(&hooks[FORKGUARD_REPORT_HOOKS - 1], name, phase, nanoseconds);
 }
 
 void report_hook(const char *name, const char *phase, int32_t code, uint64_t nanoseconds) {

@@ -18,18 +18,30 @@ final class WeakResource {
         var flags: UInt32 = 0
         if discard == .onFirstUse { flags |= UInt32(FORKGUARD_ON_FIRST_USE.rawValue) }
         return registerContext(self, name: name, flags: flags) { resource in
-            resource.prepare = { WeakResource.call($0) { $0.prepareForFork() } }
-            resource.parent = { WeakResource.call($0) { $0.resumeAfterFork() } }
-            resource.child = { WeakResource.call($0) { $0.discardAfterFork() } }
-            resource.probe = { WeakResource.call($0) { _ in } }
+            resource.prepare = {
+                WeakResource.call($0) { resource in
+                    UnusedPhase.prepare.isDefault(of: resource) { resource.prepareForFork() } ? FORKGUARD_UNUSED : 0
+                }
+            }
+            resource.parent = {
+                WeakResource.call($0) { resource in
+                    UnusedPhase.resume.isDefault(of: resource) { resource.resumeAfterFork() } ? FORKGUARD_UNUSED : 0
+                }
+            }
+            resource.child = {
+                WeakResource.call($0) { resource in
+                    resource.discardAfterFork()
+                    return 0
+                }
+            }
+            resource.probe = { WeakResource.call($0) { _ in 0 } }
             resource.release = { Unmanaged<WeakResource>.fromOpaque($0!).release() }
         }
     }
 
-    private static func call(_ context: UnsafeMutableRawPointer?, _ phase: (any ForkSafe) -> Void) -> Int32 {
+    private static func call(_ context: UnsafeMutableRawPointer?, _ phase: (any ForkSafe) -> Int32) -> Int32 {
         guard let resource = Unmanaged<WeakResource>.fromOpaque(context!).takeUnretainedValue().resource else { return FORKGUARD_GONE }
-        phase(resource)
-        return 0
+        return phase(resource)
     }
 }
 

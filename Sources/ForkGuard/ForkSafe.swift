@@ -16,10 +16,10 @@ public protocol ForkSafe: AnyObject, Sendable {
 
 extension ForkSafe {
     /// Nothing.
-    public func prepareForFork() {}
+    public func prepareForFork() { UnusedPhase.prepare.note(self) }
 
     /// Nothing.
-    public func resumeAfterFork() {}
+    public func resumeAfterFork() { UnusedPhase.resume.note(self) }
 }
 
 /// When a child calls `discardAfterFork()`.

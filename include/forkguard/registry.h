@@ -13,6 +13,8 @@ FORKGUARD_BEGIN
 /// What a callback returns: 0 for success, any other number (an errno, say) for a failure that the report names and that
 /// does not stop the others, or FORKGUARD_GONE when what it belongs to does not exist any more: then it is cancelled.
 #define FORKGUARD_GONE (-1)
+/// Success, and there is nothing to do here at later forks either: this callback of this resource is not called again.
+#define FORKGUARD_UNUSED (-2)
 
 typedef int (*forkguard_callback)(void *FORKGUARD_NULLABLE context);
 
