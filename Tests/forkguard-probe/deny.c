@@ -12,7 +12,11 @@ static int number_of(const char *name) {
         int number;
     } calls[] = {
         {"madvise", SYS_madvise}, {"membarrier", SYS_membarrier}, {"mmap", SYS_mmap}, {"clone", SYS_clone},
+        {"close_range", SYS_close_range}, {"dup3", SYS_dup3}, {"openat", SYS_openat},
         {"clone3", SYS_clone3},   {"kcmp", SYS_kcmp},             {"process_vm_readv", SYS_process_vm_readv},
+#ifdef SYS_open
+        {"open", SYS_open},
+#endif
 #ifdef SYS_fork
         {"fork", SYS_fork},
 #endif

@@ -1,0 +1,203 @@
+// Descriptors: tokens among threads that close and reuse numbers, and what children find.
+
+#include "probe.h"
+
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+enum { SHELF = 8, USERS = 3, CHANGERS = 2, FORKS = 200 };
+
+// What is on a shelf is one of two ends of a pipe each time: the token's, and what it is a number of.
+static struct {
+    forkguard_lock_t lock;
+    forkguard_descriptor_t token;
+    ino_t inode;
+} shelf[SHELF];
+
+static bool over; // atomic
+static unsigned long uses, refusals, changes, strangers; // atomic
+
+static bool is_over(void) { return __atomic_load_n(&over, __ATOMIC_ACQUIRE); }
+static void count(unsigned long *counter) { __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); }
+
+static ino_t inode_of(int number) {
+    struct stat status;
+    return fstat(number, &status) == 0 ? status.st_ino : 0;
+}
+
+// A section around it, so that no child inherits a number that nobody knows.
+static int open_one(forkguard_descriptor_t *token, uint32_t policy) {
+    forkguard_lock_t section = FORKGUARD_LOCK_INITIALIZER("opening");
+    forkguard_lock(&section);
+    int number = policy == FORKGUARD_TOMBSTONE ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) : open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    int error = number < 0 ? errno : forkguard_descriptor_adopt(number, policy, token);
+    forkguard_unlock(&section);
+    return error;
+}
+
+static void *use(void *context) {
+    for (unsigned long i = (unsigned long)context; !is_over(); i++) {
+        unsigned at = i % SHELF;
+        forkguard_lock(&shelf[at].lock);
+        forkguard_descriptor_t token = shelf[at].token;
+        ino_t wanted = shelf[at].inode;
+        forkguard_unlock(&shelf[at].lock);
+        int error = forkguard_descriptor_enter(&token);
+        if (error == 0) {
+            if (inode_of(token.number) != wanted) count(&strangers);
+            forkguard_descriptor_leave(&token);
+            count(&uses);
+        } else {
+            CHECK(error == EBADF);
+            count(&refusals);
+        }
+    }
+    return NULL;
+}
+
+static void *change(void *context) {
+    for (unsigned long i = (unsigned long)context; !is_over(); i++) {
+        unsigned at = i % SHELF;
+        forkguard_descriptor_t fresh;
+        CHECK(open_one(&fresh, FORKGUARD_TOMBSTONE) == 0);
+        forkguard_lock(&shelf[at].lock);
+        forkguard_descriptor_t old = shelf[at].token;
+        shelf[at].token = fresh;
+        shelf[at].inode = inode_of(fresh.number);
+        forkguard_unlock(&shelf[at].lock);
+        CHECK(forkguard_descriptor_close(&old) == 0);
+        CHECK(forkguard_descriptor_close(&old) == EBADF);
+        count(&changes);
+    }
+    return NULL;
+}
+
+static void run(unsigned forks, unsigned least) {
+    for (unsigned at = 0; at < SHELF; at++) {
+        CHECK(open_one(&shelf[at].token, FORKGUARD_TOMBSTONE) == 0);
+        shelf[at].inode = inode_of(shelf[at].token.number);
+    }
+    pthread_t threads[USERS + CHANGERS];
+    for (unsigned long i = 0; i < USERS + CHANGERS; i++) threads[i] = start(i < USERS ? use : change, (void *)i);
+    for (unsigned i = 0; i < forks; i++) {
+        pid_t child = i % 2 ? fork() : forkguard_fork(0);
+        if (child == 0) {
+            alarm(20);
+            // The table and the numbers agree, whatever the others were doing: what is adopted has a tombstone, and nothing else is open but what was before.
+            for (unsigned at = 0; at < SHELF; at++) {
+                forkguard_descriptor_t token = shelf[at].token;
+                CHECK(forkguard_descriptor_enter(&token) == ESTALE);
+                CHECK((fcntl(token.number, F_GETFL) & O_PATH) != 0);
+                CHECK(forkguard_descriptor_close(&token) == 0 && fcntl(token.number, F_GETFD) < 0);
+            }
+            unsigned open = 0, buried = 0;
+            for (int number = 3; number < 256; number++) {
+                int flags = fcntl(number, F_GETFL);
+                if (flags >= 0 && flags & O_PATH) buried++;
+                else if (flags >= 0) open++;
+            }
+            CHECK(open == 0 && buried <= USERS + CHANGERS); // closed on the shelf, and still in use at the fork
+            CHECK(forkguard_descriptor_count() == 0);
+            _exit(0);
+        }
+        check_child(child);
+    }
+    while (__atomic_load_n(&changes, __ATOMIC_RELAXED) < least) usleep(1000);
+    __atomic_store_n(&over, true, __ATOMIC_RELEASE);
+    for (unsigned i = 0; i < USERS + CHANGERS; i++) pthread_join(threads[i], NULL);
+    CHECK(strangers == 0 && uses > 1000);
+    CHECK(forkguard_descriptor_count() == SHELF);
+    for (unsigned at = 0; at < SHELF; at++) CHECK(forkguard_descriptor_close(&shelf[at].token) == 0);
+    for (int number = 3; number < 256; number++) CHECK(fcntl(number, F_GETFD) < 0);
+    printf("%u forks, %lu uses, %lu refused, %lu numbers reused, 0 strangers\n", forks, uses, refusals, changes);
+}
+
+int scenario_descriptors(void) {
+    // What the caller had open is not the scenario's.
+    for (int number = 3; number < 256; number++) close(number);
+    run(FORKS, 5000);
+    return 0;
+}
+
+// For ThreadSanitizer, without a fork.
+int scenario_descriptors_stubbed(void) {
+    for (int number = 3; number < 256; number++) close(number);
+    run(0, 5000);
+    return 0;
+}
+
+// A stale token and a use make no system call, in a filter that kills for any (seccomp(2), strict mode).
+static int without_system_calls(void) {
+    forkguard_descriptor_t token, closed;
+    CHECK(open_one(&token, FORKGUARD_TOMBSTONE) == 0 && open_one(&closed, FORKGUARD_TOMBSTONE) == 0);
+    CHECK(forkguard_descriptor_close(&closed) == 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    // Both processes: the parent's is current, the child's is stale.
+    pid_t grandchild = fork();
+    if (grandchild == 0) {
+        uint64_t generation = forkguard_generation() - 1;
+        CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) == 0);
+        bool right = forkguard_descriptor_enter(&token) == ESTALE && forkguard_descriptor_enter(&closed) != 0 && !forkguard_is_current(generation);
+        syscall(SYS_exit, right ? 0 : 1); // exit_group(2), which _exit calls, is not allowed
+    }
+    check_child(grandchild);
+    if (child == 0) _exit(0);
+    check_child(child);
+    return 0;
+}
+
+int scenario_descriptors_quiet(void) {
+    without_system_calls();
+    printf("no system call\n");
+    return 0;
+}
+
+static bool deny_opening;
+
+static void fork_and_look(void) {
+    forkguard_descriptor_t connections[4], file;
+    for (unsigned i = 0; i < 4; i++) CHECK(open_one(&connections[i], FORKGUARD_TOMBSTONE) == 0);
+    CHECK(open_one(&file, FORKGUARD_REOPEN) == 0);
+    int stray = dup(0), kept = dup(0);
+    if (deny_opening) {
+        deny("openat", EMFILE);
+#ifdef SYS_open
+        deny("open", EMFILE); // musl's
+#endif
+    }
+    pid_t child = forkguard_fork_closing(0, &kept, 1);
+    if (child == 0) {
+        for (unsigned i = 0; i < 4; i++) {
+            CHECK(forkguard_descriptor_enter(&connections[i]) == ESTALE || forkguard_descriptor_enter(&connections[i]) == EBADF);
+            CHECK(write(connections[i].number, "x", 1) == -1 && errno == EBADF);
+        }
+        int error = forkguard_descriptor_enter(&file);
+        char byte;
+        CHECK(error == 0 ? read(file.number, &byte, 1) == 1 : read(file.number, &byte, 1) == -1);
+        CHECK(fcntl(stray, F_GETFD) < 0 && fcntl(kept, F_GETFD) >= 0);
+        forkguard_report report;
+        CHECK(forkguard_last_report(&report) == 0);
+        printf("tombstoned %u, reopened %u, failed %u\n", report.descriptors_tombstoned, report.descriptors_reopened, report.descriptors_failed);
+        fflush(stdout);
+        _exit(0);
+    }
+    check_child(child);
+    close(stray);
+    close(kept);
+    CHECK(forkguard_descriptor_close(&file) == 0);
+    for (unsigned i = 0; i < 4; i++) CHECK(forkguard_descriptor_close(&connections[i]) == 0);
+}
+
+// What cannot be buried is closed, and tokens refuse all the same: whatever --deny makes fail, and then when nothing can be opened in the child's handler.
+int scenario_descriptors_denied(void) {
+    fork_and_look();
+    deny_opening = true;
+    fork_and_look();
+    return 0;
+}
