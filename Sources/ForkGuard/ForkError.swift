@@ -22,7 +22,7 @@ public enum ForkError: Error, Equatable, Sendable {
     case insideHook(String)
     /// A thread that is blocked for as long as this one waits is inside these locks: the child would find them torn.
     case wouldTear([String])
-    /// What was to be registered cannot be: what, where, and why.
+    /// What was to be registered or made cannot be: what, where, and why.
     case refused(String)
     /// fork(2) failed.
     case forkFailed(errno: Int32)
@@ -84,7 +84,7 @@ extension ForkError: CustomStringConvertible {
         case .wouldTear(let names):
             "a thread that is blocked until this fork is over is inside \(names.joined(separator: ", ")): unlock what it waits for first"
         case .refused(let why):
-            "ForkGuard does not register \(why)"
+            "ForkGuard refuses \(why)"
         case .forkFailed(let error):
             "fork failed: \(String(cString: strerror(error)))"
         case .closed(let what):

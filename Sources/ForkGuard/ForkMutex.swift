@@ -81,6 +81,16 @@ public final class ForkMutex<Value: ~Copyable>: @unchecked Sendable {
         return try body(&value.pointee)
     }
 
+    /// The halves of ``withLock(_:)``, for what is moved in while it is locked: a closure can only copy it.
+    @inlinable
+    func begin() -> UnsafeMutablePointer<Value> {
+        if _slowPath(forkguard_lock(lock) != FORKGUARD_LOCKED.rawValue) { mend() }
+        return value
+    }
+
+    @inlinable
+    func end() { forkguard_unlock(lock) }
+
     @usableFromInline
     func mend() {
         switch ifTorn {

@@ -84,9 +84,9 @@ struct Arguments {
           --help             This.
 
         Two processes run one after the other, with the same client source, the same number of threads, requests and children.
-          With ForkGuard: the pool's lock is a ForkMutex and the client is registered. Half of the children are forked by ForkGuard.fork, half by a raw
-            fork().
-          Without: the lock is a pthread mutex and nothing is registered. All children are forked by a raw fork(), as there is nothing else.
+          With ForkGuard: the pool is a ForkPool, and each connection's descriptor a ForkDescriptor. Half of the children are forked by ForkGuard.fork,
+            half by a raw fork().
+          Without: the pool has a pthread mutex, a connection is a number. All children are forked by a raw fork(), as there is nothing else.
         Each child sends 20 requests through the client that it inherited. One that gets no answer gives up; one that runs for 5 seconds is hung and is
         killed. Every answer is compared with the one that only this process's question has.
 

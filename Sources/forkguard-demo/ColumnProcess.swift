@@ -57,23 +57,29 @@ struct ColumnProcess {
         }
         guard let server = try? ServerAddress.all(of: host, port: port).first else { return EX_UNAVAILABLE }
 
-        // The difference between the columns, all of it: these lines, and the raw fork in place of ForkGuard.fork.
+        // The difference between the columns, all of it: the pool, the descriptors that its connections have, and the raw fork in place of ForkGuard.fork.
         let result: ColumnResult
-        if guarded {
-            let lock = ForkMutex(PoolState(), name: "redis pool")
-            let client = PooledRedisClient(server, lock: lock, limit: plan.connections, timeout: plan.timeout)
-            ForkGuard.register(client, name: "redis client")
-            result = run(Workload(plan, client: client, rawFork: rawFork, records: records))
-        } else {
-            let lock = PthreadMutex(PoolState())
-            let client = PooledRedisClient(server, lock: lock, limit: plan.connections, timeout: plan.timeout)
-            result = run(Workload(plan, client: client, rawFork: rawFork, records: records))
+        do {
+            if guarded {
+                let pool = try ForkPool(name: "redis", maximum: plan.connections, isHealthy: { $0.isQuiet }) {
+                    try Connection(to: server, timeout: plan.timeout, guarded: true)
+                }
+                result = run(Workload(plan, pool: pool, rawFork: rawFork, records: records))
+            } else {
+                let pool = PlainPool(maximum: plan.connections, timeout: plan.timeout) {
+                    try Connection(to: server, timeout: plan.timeout, guarded: false)
+                }
+                result = run(Workload(plan, pool: pool, rawFork: rawFork, records: records))
+            }
+        } catch {
+            Console.error("\(error)")
+            return EX_SOFTWARE
         }
         Console.output(result.line)
         return 0
     }
 
-    private func run<Lock: PoolLock>(_ workload: Workload<Lock>) -> ColumnResult {
+    private func run(_ workload: Workload<some ConnectionPool>) -> ColumnResult {
         workload.run(Table.title(guarded: guarded)) { Subprocess.isOrphan(waiting: 2) }
     }
 }

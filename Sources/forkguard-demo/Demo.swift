@@ -106,10 +106,8 @@ enum Demo {
         throw Failure(status: EX_UNAVAILABLE, message: "no Redis server at \(name) (\(problems.joined(separator: "; ")))")
     }
 
-    private static func ping(_ address: ServerAddress) -> Result<RESP.Reply, RedisError> {
-        let client = PooledRedisClient(address, lock: PthreadMutex(PoolState()), limit: 1, timeout: 3 * MonotonicClock.second)
-        defer { client.closeIdle() }
-        return Result { () throws(RedisError) in try client.request([Array("PING".utf8)]) }
+    private static func ping(_ address: ServerAddress) -> Result<RESP.Reply, any Error> {
+        Result { try Connection(to: address, timeout: 3 * MonotonicClock.second, guarded: false).ask([Array("PING".utf8)]) }
     }
 
     private static func addresses(_ host: String, _ port: UInt16, _ name: String) throws(Failure) -> [ServerAddress] {

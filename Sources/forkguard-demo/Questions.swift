@@ -10,7 +10,7 @@
 ///
 /// Every answer but the `+OK` of SET carries the process id of who asked; what a SET claims, the GET after it checks. Keys expire, so a real server
 /// is left as it was.
-struct Questions<Lock: PoolLock> {
+struct Questions<Pool: ConnectionPool> {
     enum Verdict: Sendable {
         case right
         /// Not the answer to this question.
@@ -18,10 +18,10 @@ struct Questions<Lock: PoolLock> {
         /// The answer to another process's question, or that one too.
         case foreign
         /// No answer.
-        case none(RedisError)
+        case none(any Error)
     }
 
-    private let client: PooledRedisClient<Lock>
+    private let pool: Pool
     private let thread: Int
     private var random: RandomNumbers
     private var asked = 0
@@ -31,8 +31,8 @@ struct Questions<Lock: PoolLock> {
     /// One's own numbers begin at the process id, times this.
     private static var counterStep: Int64 { 1_000_000 }
 
-    init(_ client: PooledRedisClient<Lock>, thread: Int, random: RandomNumbers) {
-        self.client = client
+    init(_ pool: Pool, thread: Int, random: RandomNumbers) {
+        self.pool = pool
         self.thread = thread
         self.random = random
     }
@@ -41,10 +41,10 @@ struct Questions<Lock: PoolLock> {
         let process = Int(getpid())
         let (command, expected) = next(process)
         do {
-            let reply = try client.request(command)
+            let reply = try pool.withConnection { try $0.ask(command) }
             if reply == expected { return .right }
             return isForeign(reply, process) ? .foreign : .wrong
-        } catch .surplus(let replies) {
+        } catch RedisError.surplus(let replies) {
             return replies.contains { isForeign($0, process) } ? .foreign : .wrong
         } catch {
             return .none(error)

@@ -55,37 +55,38 @@ struct ServerAddress: Sendable {
         }
     }
 
-    /// A connection, with a time-out for connecting, and for each read and write of it.
-    func connect(timeout: UInt64) throws(RedisError) -> Int32 {
+    /// A socket with a time-out for connecting, and for each read and write.
+    func makeSocket(timeout: UInt64) throws(RedisError) -> Int32 {
         #if canImport(Glibc)
-            let descriptor = socket(Int32(storage.ss_family), Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+            let number = socket(Int32(storage.ss_family), Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         #elseif canImport(Musl)
-            let descriptor = socket(Int32(storage.ss_family), SOCK_STREAM | SOCK_CLOEXEC, 0)
+            let number = socket(Int32(storage.ss_family), SOCK_STREAM | SOCK_CLOEXEC, 0)
         #else
-            let descriptor = socket(Int32(storage.ss_family), SOCK_STREAM, 0)
-            _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+            let number = socket(Int32(storage.ss_family), SOCK_STREAM, 0)
+            _ = fcntl(number, F_SETFD, FD_CLOEXEC)
         #endif
-        guard descriptor >= 0 else { throw .system("socket", errno: errno) }
+        guard number >= 0 else { throw .system("socket", errno: errno) }
         var time = timeval()
         time.tv_sec = .init(timeout / MonotonicClock.second)
         time.tv_usec = .init(timeout % MonotonicClock.second / 1000)
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
-        setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
+        setsockopt(number, SOL_SOCKET, SO_RCVTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
+        setsockopt(number, SOL_SOCKET, SO_SNDTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
         var yes: Int32 = 1
-        setsockopt(descriptor, .init(IPPROTO_TCP), TCP_NODELAY, &yes, socklen_t(MemoryLayout<Int32>.size))
+        setsockopt(number, .init(IPPROTO_TCP), TCP_NODELAY, &yes, socklen_t(MemoryLayout<Int32>.size))
+        return number
+    }
+
+    func connect(_ number: Int32) throws(RedisError) {
         let result = withUnsafeBytes(of: storage) { bytes in
             #if canImport(Glibc)
-                Glibc.connect(descriptor, bytes.baseAddress!.assumingMemoryBound(to: sockaddr.self), length)
+                Glibc.connect(number, bytes.baseAddress!.assumingMemoryBound(to: sockaddr.self), length)
             #elseif canImport(Musl)
-                Musl.connect(descriptor, bytes.baseAddress!.assumingMemoryBound(to: sockaddr.self), length)
+                Musl.connect(number, bytes.baseAddress!.assumingMemoryBound(to: sockaddr.self), length)
             #else
-                Darwin.connect(descriptor, bytes.baseAddress!.assumingMemoryBound(to: sockaddr.self), length)
+                Darwin.connect(number, bytes.baseAddress!.assumingMemoryBound(to: sockaddr.self), length)
             #endif
         }
-        if result == 0 { return descriptor }
-        let error = errno
-        close(descriptor)
         // What connect(2) says when SO_SNDTIMEO has passed.
-        throw error == EINPROGRESS ? .timedOut : .system("connect", errno: error)
+        if result != 0 { throw errno == EINPROGRESS ? .timedOut : .system("connect", errno: errno) }
     }
 }

@@ -8,9 +8,9 @@
 import ForkGuard
 
 /// What one column's process does: threads ask, fork in between at random moments, and the children ask too.
-final class Workload<Lock: PoolLock>: Sendable {
+final class Workload<Pool: ConnectionPool>: Sendable {
     private let plan: WorkloadPlan
-    private let client: PooledRedisClient<Lock>
+    private let pool: Pool
     private let rawFork: RawFork
     private let records: ChildRecords
     private let progress: PthreadMutex<Progress>
@@ -49,9 +49,9 @@ final class Workload<Lock: PoolLock>: Sendable {
         case stop
     }
 
-    init(_ plan: WorkloadPlan, client: PooledRedisClient<Lock>, rawFork: RawFork, records: ChildRecords) {
+    init(_ plan: WorkloadPlan, pool: Pool, rawFork: RawFork, records: ChildRecords) {
         self.plan = plan
-        self.client = client
+        self.pool = pool
         self.rawFork = rawFork
         self.records = records
         progress = PthreadMutex(Progress(random: RandomNumbers(seed: plan.seed)))
@@ -81,7 +81,7 @@ final class Workload<Lock: PoolLock>: Sendable {
 
     private func runThread(_ thread: Int) {
         var random = RandomNumbers(seed: plan.seed &+ UInt64(thread) &* 7919 &+ 1)
-        var questions = Questions(client, thread: thread, random: RandomNumbers(seed: random.next()))
+        var questions = Questions(pool, thread: thread, random: RandomNumbers(seed: random.next()))
         var tally = Tally()
         while true {
             switch nextStep() {
@@ -161,7 +161,7 @@ final class Workload<Lock: PoolLock>: Sendable {
     }
 
     private func askAll(thread: Int, seed: UInt64, record: inout ChildRecord) {
-        var questions = Questions(client, thread: thread, random: RandomNumbers(seed: seed))
+        var questions = Questions(pool, thread: thread, random: RandomNumbers(seed: seed))
         asking: for _ in 0..<plan.childRequests {
             switch questions.ask() {
             case .right: record.right += 1
