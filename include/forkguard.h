@@ -15,5 +15,6 @@
 #include "forkguard/report.h"     // what the last fork did
 #include "forkguard/atfork.h"     // forkguard_fork, and the order of the phases
 #include "forkguard/child.h"      // the child, as its parent holds it
+#include "forkguard/thread.h"     // threads, for the Swift overlay
 
 #endif

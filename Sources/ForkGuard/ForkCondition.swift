@@ -44,14 +44,23 @@ public final class ForkCondition: @unchecked Sendable {
         _ mutex: ForkMutex<Value>, timeout: Duration, until ready: (inout sending Value) throws -> Bool,
         _ body: (inout sending Value) throws -> sending Result
     ) throws -> sending Result {
-        let now = forkguard_nanoseconds()
-        let deadline = now + UInt64(max(0, timeout.clampedNanoseconds))
+        guard let result = try wait(mutex, deadline: timeout.deadline, until: ready, body) else {
+            throw ForkError.timedOut(waitingFor: description)
+        }
+        return result
+    }
+
+    /// The same with a deadline by forkguard_nanoseconds: `nil` when it was not ready in time.
+    func wait<Value: ~Copyable, Result: ~Copyable, Failure: Error>(
+        _ mutex: ForkMutex<Value>, deadline: UInt64, until ready: (inout sending Value) throws(Failure) -> Bool,
+        _ body: (inout sending Value) throws(Failure) -> sending Result
+    ) throws(Failure) -> sending Result? {
         if _slowPath(forkguard_lock(mutex.lock) != FORKGUARD_LOCKED.rawValue) { mutex.mend() }
         defer { forkguard_unlock(mutex.lock) }
         while !(try ready(&mutex.value.pointee)) {
             if forkguard_condition_wait(condition, mutex.lock, deadline) == ETIMEDOUT {
                 if try ready(&mutex.value.pointee) { break }
-                throw ForkError.timedOut(waitingFor: description)
+                return nil
             }
         }
         return try body(&mutex.value.pointee)
@@ -68,4 +77,9 @@ public final class ForkCondition: @unchecked Sendable {
         guard let name = condition.pointee.name else { return "a condition \(made)" }
         return "condition '\(String(cString: name))', \(made)"
     }
+}
+
+extension Duration {
+    /// So long from now, by forkguard_nanoseconds.
+    var deadline: UInt64 { forkguard_nanoseconds() + UInt64(max(0, clampedNanoseconds)) }
 }

@@ -129,8 +129,11 @@ public enum ForkGuard {
 
     private static func runChild(_ body: @escaping @Sendable () throws -> Int32, onCallingThread: Bool) -> Never {
         if onCallingThread { forkguard_child_exit(status(of: body)) }
-        let failure = runOnNewThread { forkguard_child_exit(status(of: body)) }
-        printError("ForkGuard: the child could make no thread for its body: \(String(cString: strerror(failure)))\n")
+        do {
+            try SystemThread { forkguard_child_exit(status(of: body)) }.join()
+        } catch {
+            printError("ForkGuard: the child could make no thread for its body: \(error)\n")
+        }
         forkguard_child_exit(noThreadStatus)
     }
 
@@ -147,41 +150,7 @@ public enum ForkGuard {
         var message = message
         message.withUTF8 { bytes in _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count) }
     }
-
-    /// Waits for the thread. Returns the error of pthread_create(3).
-    private static func runOnNewThread(_ body: @escaping @Sendable () -> Void) -> Int32 {
-        let box = Unmanaged.passRetained(ThreadBody(body))
-        #if canImport(Darwin)
-            var thread: pthread_t?
-        #else
-            var thread = pthread_t()
-        #endif
-        let failure = pthread_create(&thread, nil, runThreadBody, box.toOpaque())
-        #if canImport(Darwin)
-            if failure == 0, let thread { pthread_join(thread, nil) }
-        #else
-            if failure == 0 { pthread_join(thread, nil) }
-        #endif
-        return failure
-    }
 }
-
-private final class ThreadBody: Sendable {
-    let body: @Sendable () -> Void
-    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-}
-
-#if canImport(Darwin)
-    private func runThreadBody(_ box: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer? {
-        Unmanaged<ThreadBody>.fromOpaque(box).takeRetainedValue().body()
-        return nil
-    }
-#else
-    private func runThreadBody(_ box: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
-        Unmanaged<ThreadBody>.fromOpaque(box!).takeRetainedValue().body()
-        return nil
-    }
-#endif
 
 extension StaticString {
     /// The address of the literal, which lives as long as the program.

@@ -1,3 +1,4 @@
+import CForkGuard
 import ForkGuard
 import ForkGuardTesting
 import Foundation

@@ -1,0 +1,34 @@
+/// What a ``ForkWorker`` will answer to one request.
+///
+/// May be dropped without being waited for: the request is handled all the same. A child abandons the replies that it inherits, with what they hold.
+public final class ForkReply<Response: Sendable>: Sendable {
+    private let generation: UInt64
+    private let worker: String
+    // One reference is ours to give back or, in a child, to leak.
+    private let answer: Unmanaged<Answer<Response>>
+
+    init(_ answer: Answer<Response>, worker: String) {
+        generation = ForkGuard.generation
+        self.worker = worker
+        self.answer = .passRetained(answer)
+    }
+
+    deinit { if ForkGuard.isCurrent(generation) { answer.release() } }
+
+    /// Waits until the request was handled, and returns what the worker's closure returned. Asking again, from any thread, gives the same answer.
+    ///
+    /// Any thread of the process that submitted the request; in a child it throws at once. Not in hooks. On the worker's own thread nobody is left to answer: only time runs out.
+    ///
+    /// - Parameter timeout: how long to wait at most. 0 or less looks once. The request stays submitted when it has passed.
+    /// - Throws: what the worker's closure threw; ``ForkError/timedOut(waitingFor:)``; ``ForkError/closed(_:)`` when the worker was closed before it began with the request;
+    ///   ``ForkError/staleGeneration(_:generation:)`` in a child.
+    public func wait(timeout: Duration) throws -> Response { try wait(deadline: timeout.deadline) }
+
+    func wait(deadline: UInt64) throws -> Response {
+        guard ForkGuard.isCurrent(generation) else { throw ForkError.staleGeneration("a reply of \(worker)", generation: generation) }
+        guard let outcome = answer.takeUnretainedValue().wait(deadline: deadline) else {
+            throw ForkError.timedOut(waitingFor: "a reply of \(worker)")
+        }
+        return try outcome.get()
+    }
+}
