@@ -38,10 +38,15 @@ public struct ForkDescriptor: Sendable, Hashable {
     /// - Parameters:
     ///   - inChild: what a child finds under the number.
     ///   - name: names it in errors.
-    ///   - open: returns the number, or throws. It should not wait: a fork waits for it.
-    /// - Throws: what `open` throws; ``ForkError/system(call:errno:)`` with `EBADF` when what it returned is not open.
+    ///   - open: returns the number; or throws; or returns -1, as system calls do, with `errno` set. It should not wait: a fork waits for it.
+    /// - Throws: what `open` throws; ``ForkError/system(call:errno:)``.
     public init(_ inChild: InChild = .tombstone, name: StaticString = "descriptor", opening open: () throws -> Int32) throws {
-        self = try ForkGuard.withForkPrevented({ try ForkDescriptor(adopting: try open(), inChild, name: name) }, name: name)
+        self = try ForkGuard.withForkPrevented(
+            {
+                let number = try open()
+                if number < 0 { throw ForkError.system(call: "opening \(name)", errno: errno) }
+                return try ForkDescriptor(adopting: number, inChild, name: name)
+            }, name: name)
     }
 
     /// Takes over an open descriptor: from now on only the token closes it. A token that still stands for its number is stale from now on.

@@ -55,6 +55,9 @@ final class ForkDescriptorTests: XCTestCase {
         }
         XCTAssertThrowsError(try ForkDescriptor(adopting: -1))
         XCTAssertThrowsError(try ForkDescriptor(adopting: 1 << 20)) { XCTAssertTrue("\($0)".contains("Too many open files"), "\($0)") }
+        XCTAssertThrowsError(try ForkDescriptor(name: "missing") { open("/does/not/exist", O_RDONLY) }) {
+            XCTAssertEqual($0 as? ForkError, .system(call: "opening missing", errno: ENOENT))
+        }
         struct Refused: Error {}
         XCTAssertThrowsError(try ForkDescriptor { throw Refused() }) { XCTAssertTrue($0 is Refused) }
     }
