@@ -55,7 +55,6 @@ static struct {
     uint64_t owed_ordinal;
     bool early; // the C phases of this child ran before its handler did
     uint32_t owed_runner; // thread that runs what is owed
-    const struct descriptors *closes_all_but; // in the child of the fork that is being prepared, NULL: closes nothing
 } forking;
 
 // Of forkguard_fork_closing, sorted.
@@ -123,6 +122,7 @@ static void close_gate(forkguard_slot *slot, gate_closing *closing) {
     memcpy(report->torn_holders, closing->holders, sizeof closing->holders);
     forking.closed_at = platform_nanoseconds();
     report->gate_nanoseconds += forking.closed_at - before;
+    descriptor_note_offsets();
     gate_prepared();
 }
 
@@ -159,11 +159,12 @@ static void end_fork(forkguard_slot *slot, bool publish) {
 
 static void after_in_parent(forkguard_slot *slot) {
     uint64_t ordinal = report_current.ordinal, now = platform_nanoseconds();
-    forking.closes_all_but = NULL;
+    slot->closes = false;
     report_current.side = FORKGUARD_PARENT;
     report_current.copy_nanoseconds = now - forking.closed_at;
     report_current.breaches = gate_breaches();
     slot->fork_state = FORK_HOOKS;
+    descriptor_forget_offsets();
     foreign_release();
     gate_open();
     foreign_settle();
@@ -235,11 +236,12 @@ static void owe_everything(forkguard_slot *survivor, enum forkguard_seen seen) {
 }
 
 // In the child of a fork(2), which has a table of descriptors of its own: that cannot be told before its handler runs.
-static void treat_descriptors(void) {
+static void treat_descriptors(forkguard_slot *survivor) {
     uint64_t now = platform_nanoseconds();
     descriptor_child(generation_known());
-    if (forking.closes_all_but) descriptor_close_others(forking.closes_all_but->numbers, forking.closes_all_but->count);
-    forking.closes_all_but = NULL;
+    const descriptors *kept = survivor->kept;
+    if (survivor->closes) descriptor_close_others(kept->numbers, kept->count);
+    survivor->closes = false;
     report_current.child_nanoseconds += platform_nanoseconds() - now;
 }
 
@@ -299,6 +301,7 @@ static __attribute__((noinline)) void prepare_whole(forkguard_slot *slot) {
     }
     if (slot->fork_state == FORK_CLOSED && slot->ours == OURS_AWAITED) {
         slot->ours = OURS_PREPARED;
+        slot->closes = slot->kept != NULL;
         // forkguard_fork closed the gate. What others' handlers did since may have made a parked thread go in.
         if (gate_breaches() != 0 || registry_locks() != 0) close_gate(slot, &closing);
     } else if (slot->fork_state != FORK_NONE || process.forker.short_way == slot->serial) {
@@ -306,6 +309,7 @@ static __attribute__((noinline)) void prepare_whole(forkguard_slot *slot) {
     } else {
         atfork_run_owed_hooks();
         prepare(slot, gate_deadline(), &closing);
+        slot->closes = slot->kept != NULL;
     }
 }
 
@@ -346,7 +350,7 @@ void atfork_child(void) {
     if (slot->nested_forks) {
         if (!known) {
             owe_everything(slot, FORKGUARD_SEEN_NESTED);
-            treat_descriptors();
+            treat_descriptors(slot);
         }
         slot->nested_forks--;
     } else if (!known && slot->fork_state == FORK_NONE) {
@@ -354,14 +358,14 @@ void atfork_child(void) {
     } else if (!known || forking.early) {
         if (!known) child_phases(slot);
         forking.early = false;
-        treat_descriptors();
+        treat_descriptors(slot);
         after_in_child(slot);
     } else {
         // By a thread that such a handler made, which did not know that this is the survivor.
         gate_adopt(slot);
         slot->lender = NULL;
         slot->fork_state = FORK_NONE;
-        treat_descriptors();
+        treat_descriptors(slot);
         atfork_run_owed_hooks();
     }
     if (slot->uncancellable != 0) allow_cancellation(slot); // not held off on the short way
@@ -534,7 +538,7 @@ static pid_t fork_closing(uint32_t flags, const descriptors *closes) {
     }
     foreign_release();
     slot->ours = OURS_AWAITED;
-    forking.closes_all_but = closes;
+    slot->kept = closes;
     if (!forking.handlers) atfork_prepare();
     pid_t child = fork();
     error = child < 0 ? errno : 0;
@@ -550,6 +554,8 @@ static pid_t fork_closing(uint32_t flags, const descriptors *closes) {
             end_fork(slot, true);
         }
     }
+    slot->kept = NULL;
+    slot->closes = false;
     allow_cancellation(slot);
     errno = error ? error : saved;
     return child;

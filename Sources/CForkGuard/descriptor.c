@@ -47,12 +47,16 @@ enum state { CLOSED = 0, OPEN, CLOSING, TOMBSTONE };
 typedef struct entry {
     uint64_t word;
     uint64_t generation; // that it is usable in
+    off_t offset;        // at the fork, of one that is opened again
     uint32_t policy;
 } entry;
 
 static entry *chunks[CHUNKS];
 static int numbers;       // all that were adopted are below
 static uint32_t adopted;  // how many are open or closing
+
+static bool reopens; // some were adopted that are opened again
+static bool offsets_noted;
 
 struct descriptors_in_child descriptors_in_child;
 
@@ -120,6 +124,7 @@ int forkguard_descriptor_adopt(int number, uint32_t policy, forkguard_descriptor
     uint64_t generation = forkguard_generation();
     __atomic_store_n(&entry->generation, generation, __ATOMIC_RELAXED);
     __atomic_store_n(&entry->policy, policy, __ATOMIC_RELAXED);
+    if (policy == FORKGUARD_REOPEN) __atomic_store_n(&reopens, true, __ATOMIC_RELAXED);
     *token = (forkguard_descriptor_t){.number = number, .serial = serial, .generation = generation};
     seen = word_of(serial, CLOSED, 0);
     swap(entry, &seen, word_of(serial, OPEN, 0));
@@ -183,7 +188,9 @@ static int begin_close(entry *entry, const forkguard_descriptor_t *token, bool *
         switch (state_of(seen)) {
         case TOMBSTONE:
             if (!swap(entry, &seen, closed)) continue;
-            return close(token->number) == 0 ? 0 : errno;
+            // Not what was opened there since, after somebody had closed everything, as daemons do.
+            if (platform_is_tombstone(token->number)) close(token->number);
+            return 0;
         case OPEN:
             if (!is_treated(entry)) {
                 if (!swap(entry, &seen, closed)) continue;
@@ -232,6 +239,27 @@ int forkguard_descriptor_release(const forkguard_descriptor_t *token) {
 
 size_t forkguard_descriptor_count(void) { return __atomic_load_n(&adopted, __ATOMIC_RELAXED); }
 
+// ---- the fork ----
+
+// By the time that the child looks, the parent may have written more: the offset is shared until the child has its own.
+void descriptor_note_offsets(void) {
+    if (!__atomic_load_n(&reopens, __ATOMIC_RELAXED)) return;
+    int saved = errno, end = __atomic_load_n(&numbers, __ATOMIC_RELAXED);
+    for (int number = 0; number < end; number++) {
+        entry *entry = find(number);
+        if (!entry) {
+            number |= ENTRIES_IN_CHUNK - 1;
+            continue;
+        }
+        if (__atomic_load_n(&entry->policy, __ATOMIC_RELAXED) == FORKGUARD_REOPEN && state_of(load(entry)) == OPEN)
+            entry->offset = lseek(number, 0, SEEK_CUR);
+    }
+    offsets_noted = true;
+    errno = saved;
+}
+
+void descriptor_forget_offsets(void) { offsets_noted = false; }
+
 // ---- the child ----
 
 // Opened where it is needed first, and closed at the end: an ordinary process has no descriptor of ours.
@@ -254,17 +282,19 @@ static bool bury(tombstone *tombstone, int number) {
             if (tombstone->in_place) return true;
         }
     }
+    // Somebody had closed the number without its token, and the tombstone was opened there.
+    if (tombstone->number == number) return tombstone->in_place = true;
     if (tombstone->number >= 0 && platform_replace(tombstone->number, number, true)) return true;
     close(number);
     return false;
 }
 
 // The same file, at the same offset, by another open file description. False where it cannot be had: no /proc, no permission, a pipe.
-static bool reopen(int number) {
+static bool reopen(int number, const off_t *noted) {
     struct stat status;
     if (fstat(number, &status) != 0 || S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode)) return false;
     int flags = fcntl(number, F_GETFL), on_exec = fcntl(number, F_GETFD);
-    off_t offset = lseek(number, 0, SEEK_CUR);
+    off_t offset = noted ? *noted : lseek(number, 0, SEEK_CUR);
     int fresh = platform_reopen(number, flags);
     if (fresh < 0) return false;
     bool done = (offset < 0 || lseek(fresh, offset, SEEK_SET) == offset) && platform_replace(fresh, number, on_exec & FD_CLOEXEC);
@@ -289,7 +319,7 @@ void descriptor_child(uint64_t generation) {
             if (state == OPEN && entry->policy == FORKGUARD_KEEP) {
                 descriptors_in_child.kept++;
             } else if (state == OPEN && entry->policy == FORKGUARD_REOPEN && pass == 0) {
-                if (!reopen(number)) continue;
+                if (!reopen(number, offsets_noted ? &entry->offset : NULL)) continue;
                 descriptors_in_child.reopened++;
             } else if (pass == 1) {
                 bool buried = bury(&tombstone, number);
@@ -306,6 +336,7 @@ void descriptor_child(uint64_t generation) {
         }
     }
     if (tombstone.number >= 0 && !tombstone.in_place) close(tombstone.number);
+    offsets_noted = false;
 }
 
 static bool is_registered(int number) {

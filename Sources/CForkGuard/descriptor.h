@@ -9,8 +9,13 @@
 extern struct descriptors_in_child {
     uint32_t tombstoned, reopened, kept;
     uint32_t failed; // could not be treated as they should; they were tombstoned or closed instead
-    uint32_t closed; // not registered, by FORKGUARD_FORK_CLOSE_INHERITED
 } descriptors_in_child;
+
+/// In prepare, with the gate closed: nobody who writes in a section is in the middle of it.
+void descriptor_note_offsets(void);
+
+/// In the parent, before the gate opens.
+void descriptor_forget_offsets(void);
 
 /// Tombstones, reopens and keeps, in a child whose own table of descriptors this is known to be: one of fork(2)'s.
 void descriptor_child(uint64_t generation);

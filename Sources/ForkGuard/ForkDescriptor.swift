@@ -12,7 +12,7 @@ internal import CForkGuard
 ///
 /// Closed by one thread, a descriptor's number is the next connection of another; inherited by a child, it is the parent's connection. So a number is not kept: this
 /// token is, and asked for the number at each use. A stale one throws before any system call. While a use lasts, the number stays what it is: who closes the token meanwhile wakes the use (of a
-/// socket) and lets it close the number when it ends.
+/// socket that is not kept) and lets it close the number when it ends.
 ///
 /// A value, plain data: copies stand for the same opening, and nothing is closed when they go away; ``close()`` does it. Any thread, any side of a fork, also in hooks.
 public struct ForkDescriptor: Sendable, Hashable {
@@ -45,7 +45,12 @@ public struct ForkDescriptor: Sendable, Hashable {
             {
                 let number = try open()
                 if number < 0 { throw ForkError.system(call: "opening \(name)", errno: errno) }
-                return try ForkDescriptor(adopting: number, inChild, name: name)
+                do {
+                    return try ForkDescriptor(adopting: number, inChild, name: name)
+                } catch {
+                    closeNumber(number)
+                    throw error
+                }
             }, name: name)
     }
 
@@ -69,9 +74,11 @@ public struct ForkDescriptor: Sendable, Hashable {
     /// - Throws: what `body` throws; before it runs ``ForkError/staleGeneration(_:generation:)`` when this is another process's and not kept, ``ForkError/closed(_:)`` when it was closed.
     public func withNumber<Result: ~Copyable>(_ body: (Int32) throws -> Result) throws -> Result {
         var token = token
+        let generation = ForkGuard.generation
         let error = forkguard_descriptor_enter(&token)
         guard error == 0 else { throw failure(error) }
-        defer { forkguard_descriptor_leave(&token) }
+        // A child that `body` forked has forgotten this use: what it counts are others'.
+        defer { if ForkGuard.isCurrent(generation) { forkguard_descriptor_leave(&token) } }
         return try body(number)
     }
 
@@ -127,6 +134,9 @@ public struct ForkDescriptor: Sendable, Hashable {
         }
     }
 }
+
+/// close(2), where `close()` is the token's.
+private func closeNumber(_ number: Int32) { _ = close(number) }
 
 extension ForkDescriptor: CustomStringConvertible {
     /// The name and the number.

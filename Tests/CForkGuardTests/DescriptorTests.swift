@@ -18,6 +18,10 @@ final class DescriptorTests: XCTestCase {
         probe.expectSuccess(printing: "tombstoned 0, reopened 0, failed 5")
     }
 
+    func test_numbersUsedBesideTheirTokens() throws {
+        try Probe.run("descriptors-odd").expectSuccess(printing: "each descriptor as it was told")
+    }
+
     func test_whatTheKernelRefuses() throws {
         // Linux before 5.9 has no close_range(2).
         try Probe.run("descriptors-denied", denying: ["close_range=38"]).expectSuccess(printing: "tombstoned 4, reopened 1, failed 0")

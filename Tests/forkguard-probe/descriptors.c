@@ -201,3 +201,93 @@ int scenario_descriptors_denied(void) {
     fork_and_look();
     return 0;
 }
+
+// What users do with numbers that they should leave to their tokens, and files with flags that open(2) would take amiss.
+
+static forkguard_descriptor_t adopted(int number, uint32_t policy) {
+    forkguard_descriptor_t token;
+    CHECK(number >= 0 && forkguard_descriptor_adopt(number, policy, &token) == 0);
+    return token;
+}
+
+static void reopened_whatever_the_flags(void) {
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/forkguard-probe-%d", (int)getpid());
+    forkguard_descriptor_t files[] = {
+        adopted(open(path, O_RDWR | O_CREAT | O_EXCL, 0600), FORKGUARD_REOPEN),
+        adopted(open(path, O_RDWR | O_NOFOLLOW), FORKGUARD_REOPEN),
+        adopted(open("/tmp", O_RDWR | O_TMPFILE, 0600), FORKGUARD_REOPEN),
+    };
+    unlink(path);
+    pid_t child = fork();
+    if (child == 0) {
+        for (unsigned i = 0; i < 3; i++) CHECK(forkguard_descriptor_enter(&files[i]) == 0 && write(files[i].number, "x", 1) == 1);
+        _exit(0);
+    }
+    check_child(child);
+    for (unsigned i = 0; i < 3; i++) CHECK(lseek(files[i].number, 0, SEEK_CUR) == 0 && forkguard_descriptor_close(&files[i]) == 0);
+}
+
+static void tombstone_on_a_number_closed_behind_its_token(void) {
+    forkguard_descriptor_t tokens[4];
+    for (unsigned i = 0; i < 4; i++) tokens[i] = adopted(socket(AF_UNIX, SOCK_STREAM, 0), FORKGUARD_TOMBSTONE);
+    close(tokens[0].number);
+    pid_t child = fork();
+    if (child == 0) {
+        for (unsigned i = 0; i < 4; i++) CHECK(fcntl(tokens[i].number, F_GETFL) & O_PATH);
+        _exit(0);
+    }
+    check_child(child);
+    CHECK(forkguard_descriptor_close(&tokens[0]) == EBADF); // what close(2) says
+    for (unsigned i = 1; i < 4; i++) CHECK(forkguard_descriptor_close(&tokens[i]) == 0);
+}
+
+// As daemons do.
+static void child_that_closes_everything(void) {
+    forkguard_descriptor_t token = adopted(socket(AF_UNIX, SOCK_STREAM, 0), FORKGUARD_TOMBSTONE);
+    pid_t child = fork();
+    if (child == 0) {
+        close(token.number);
+        int own = dup(0);
+        CHECK(own == token.number && forkguard_descriptor_close(&token) == 0 && fcntl(own, F_GETFD) >= 0);
+        _exit(0);
+    }
+    check_child(child);
+    CHECK(forkguard_descriptor_close(&token) == 0);
+}
+
+static int stray = -1;
+static unsigned handler_forks;
+
+static void fork_in_a_handler(void) {
+    if (stray < 0 || handler_forks++ != 0) return;
+    pid_t child = fork();
+    if (child == 0) _exit(0);
+    check_child(child);
+}
+
+// A handler of somebody's, which forks itself, and then the fork that closes: it is the one.
+static void closes_what_it_was_asked_to(void) {
+    CHECK(pthread_atfork(fork_in_a_handler, NULL, NULL) == 0);
+    stray = dup(0);
+    for (unsigned i = 0; i < 2; i++) {
+        pid_t child = forkguard_fork_closing(0, NULL, 0);
+        if (child == 0) _exit(fcntl(stray, F_GETFD) < 0 ? 0 : 1);
+        check_child(child);
+        // And not a later one.
+        child = fork();
+        if (child == 0) _exit(fcntl(stray, F_GETFD) >= 0 ? 0 : 1);
+        check_child(child);
+    }
+    close(stray);
+    stray = -1;
+}
+
+int scenario_descriptors_odd(void) {
+    reopened_whatever_the_flags();
+    tombstone_on_a_number_closed_behind_its_token();
+    child_that_closes_everything();
+    closes_what_it_was_asked_to();
+    printf("each descriptor as it was told\n");
+    return 0;
+}

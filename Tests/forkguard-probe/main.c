@@ -54,6 +54,7 @@ static const struct {
     {"descriptors-stubbed", scenario_descriptors_stubbed},
     {"descriptors-quiet", scenario_descriptors_quiet},
     {"descriptors-denied", scenario_descriptors_denied},
+    {"descriptors-odd", scenario_descriptors_odd},
     {"condition", scenario_condition},
     {"condition-control", scenario_condition_control},
     {"condition-unlocked", scenario_condition_unlocked},

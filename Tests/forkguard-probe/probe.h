@@ -102,6 +102,7 @@ int scenario_descriptors(void);
 int scenario_descriptors_stubbed(void);
 int scenario_descriptors_quiet(void);
 int scenario_descriptors_denied(void);
+int scenario_descriptors_odd(void);
 int scenario_condition(void);
 int scenario_condition_control(void);
 int scenario_condition_unlocked(void);

@@ -38,11 +38,12 @@ int forkguard_descriptor_adopt(int number, uint32_t policy, forkguard_descriptor
 /// Begins a use: until `forkguard_descriptor_leave` the number stays this opening's, also when another thread closes it. 0; ESTALE when it is another
 /// process's and not kept; EBADF when it was closed. No system call. Any thread, any side of a fork. At most 16,777,215 uses at once, else EAGAIN.
 int forkguard_descriptor_enter(const forkguard_descriptor_t *FORKGUARD_NONNULL token);
-/// Ends a use. The last one of a closed descriptor closes its number: errno is kept.
+/// Ends a use. The last one of a closed descriptor closes its number: errno is kept. A use that began before a fork must not be ended in its child, which
+/// counts its own only.
 void forkguard_descriptor_leave(const forkguard_descriptor_t *FORKGUARD_NONNULL token);
 
 /// Closes: no use can begin from now on, and the number is closed (close(2)) by this call or by the use that ends last. A socket in use is shut down
-/// first, so that its users wake. 0, EBADF when it was closed already. In a child an inherited one's tombstone is removed (its number may be handed out
+/// first, so that its users wake, unless it is kept. Forks wait for a close(2) that waits (SO_LINGER). 0, EBADF when it was closed already. In a child an inherited one's tombstone is removed (its number may be handed out
 /// again), with no system call on what the parent has; where there is no tombstone, after a fork that ran no handlers, the token is merely given up. Any thread,
 /// any side of a fork.
 int forkguard_descriptor_close(const forkguard_descriptor_t *FORKGUARD_NONNULL token);

@@ -52,6 +52,8 @@ typedef struct forkguard_slot {
     uint32_t yields;         // it let others fork first, because they were inside, and waits again (forkguard_fork)
     uint32_t uncancellable;  // how many calls hold off its cancellation
     int32_t cancel_state;    // as it was before
+    const void *FORKGUARD_NULLABLE kept; // forkguard_fork_closing: what its child does not close
+    bool closes;             // and the child of the fork that is under way is that one
 
     // Threads to be woken once `wakes_after` is unlocked (condition.c).
     struct forkguard_lock *FORKGUARD_NULLABLE wakes_after;

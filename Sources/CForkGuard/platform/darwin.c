@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/param.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -97,6 +98,11 @@ void platform_unlock_streams(void) {}
 
 // There is no O_PATH. A socket that is connected to nothing refuses reads, writes and lseek alike.
 int platform_open_tombstone(void) { return socket(AF_UNIX, SOCK_STREAM, 0); }
+
+bool platform_is_tombstone(int number) {
+    struct stat status;
+    return fstat(number, &status) == 0 && S_ISSOCK(status.st_mode);
+}
 
 bool platform_replace(int from, int number, bool closes_on_exec) {
     return dup2(from, number) >= 0 && fcntl(number, F_SETFD, closes_on_exec ? FD_CLOEXEC : 0) == 0;

@@ -176,6 +176,11 @@ void platform_unlock_streams(void) {}
 
 int platform_open_tombstone(void) { return open("/", O_PATH | O_CLOEXEC); }
 
+bool platform_is_tombstone(int number) {
+    int flags = fcntl(number, F_GETFL);
+    return flags >= 0 && (flags & O_PATH);
+}
+
 bool platform_replace(int from, int number, bool closes_on_exec) { return dup3(from, number, closes_on_exec ? O_CLOEXEC : 0) >= 0; }
 
 int platform_reopen(int number, int flags) {
@@ -184,7 +189,8 @@ int platform_reopen(int number, int flags) {
     size_t length = strlen(path), count = 0;
     for (unsigned rest = (unsigned)number; rest != 0 || count == 0; rest /= 10) digits[count++] = (char)('0' + rest % 10);
     while (count != 0) path[length++] = digits[--count];
-    return open(path, (flags & ~(O_CREAT | O_EXCL | O_TRUNC)) | O_NOCTTY | O_CLOEXEC);
+    // F_GETFL gives O_NOFOLLOW and O_TMPFILE back, too: /proc's link would be refused for the one, a directory wanted for the other.
+    return open(path, (flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_TMPFILE)) | O_NOCTTY | O_CLOEXEC);
 }
 
 void platform_close_range(int first, int last) {

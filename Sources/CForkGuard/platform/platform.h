@@ -57,6 +57,8 @@ void platform_unlock_streams(void);
 
 /// A descriptor on which nothing can be done; -1 with errno.
 int platform_open_tombstone(void);
+/// Whether it can be one: not what somebody opened there since.
+bool platform_is_tombstone(int number);
 /// Puts what `from` stands for over `number`; closed on exec if so wished.
 bool platform_replace(int from, int number, bool closes_on_exec);
 /// Opens the file of `number` again, by another open file description; -1 where it cannot be had.
