@@ -4,6 +4,9 @@ import PackageDescription
 // CI sets FORKGUARD_WERROR: warnings are errors there, and never for those who depend on the package.
 let strict = Context.environment["FORKGUARD_WERROR"] != nil
 
+// The PostgreSQL client needs libpq, and plain `swift build` nothing: Scripts/test sets FORKGUARD_LIBPQ when it has seen to libpq.
+let libpq = Context.environment["FORKGUARD_LIBPQ"] != nil
+
 var cSettings: [CSetting] = [.define("_GNU_SOURCE", .when(platforms: [.linux]))]
 if strict { cSettings.append(.unsafeFlags(["-std=c17", "-Wall", "-Wextra", "-Werror"])) }
 
@@ -36,12 +39,30 @@ let package = Package(
         .testTarget(name: "ForkGuardDemoTests", dependencies: ["forkguard-demo"]),
         // The clients of Examples/, for the scenarios.
         .target(name: "Wire", dependencies: ["ForkGuard"], path: "Examples/Sources/Wire"),
-        .testTarget(name: "ScenarioTests", dependencies: ["CForkGuard", "ForkGuard", "ForkGuardTesting", "Wire"]),
+        .target(name: "RedisClient", dependencies: ["ForkGuard", "Wire"], path: "Examples/Sources/RedisClient"),
+        .target(name: "HTTPClient", dependencies: ["ForkGuard", "Wire"], path: "Examples/Sources/HTTPClient"),
+        .target(name: "MemcachedClient", dependencies: ["ForkGuard", "Wire"], path: "Examples/Sources/MemcachedClient"),
+        .target(name: "FileLock", dependencies: ["ForkGuard"], path: "Examples/Sources/FileLock"),
+        .systemLibrary(name: "CEpoll", path: "Examples/Sources/CEpoll"),
+        .target(name: "EventLoop", dependencies: ["CEpoll", "ForkGuard"], path: "Examples/Sources/EventLoop"),
+        .testTarget(
+            name: "ScenarioTests",
+            dependencies: [
+                "CEpoll", "CForkGuard", "EventLoop", "FileLock", "ForkGuard", "ForkGuardTesting", "HTTPClient", "MemcachedClient", "RedisClient",
+                "Wire",
+            ] + (libpq ? ["CLibPQ", "PostgresClient"] : [])),
     ],
     swiftLanguageModes: [.v6]
 )
 
-let cTargets = ["CForkGuard", "CForkGuardTesting", "forkguard-probe"]
+if libpq {
+    package.targets += [
+        .systemLibrary(name: "CLibPQ", path: "Examples/Sources/CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+        .target(name: "PostgresClient", dependencies: ["CLibPQ", "ForkGuard", "Wire"], path: "Examples/Sources/PostgresClient"),
+    ]
+}
+
+let cTargets = ["CEpoll", "CForkGuard", "CForkGuardTesting", "CLibPQ", "forkguard-probe"]
 for target in package.targets where !cTargets.contains(target.name) {
     var settings: [SwiftSetting] = [
         .enableUpcomingFeature("ExistentialAny"),
@@ -49,5 +70,6 @@ for target in package.targets where !cTargets.contains(target.name) {
         .enableUpcomingFeature("MemberImportVisibility"),
     ]
     if strict { settings.append(.unsafeFlags(["-warnings-as-errors"])) }
+    if libpq && target.name == "ScenarioTests" { settings.append(.define("LIBPQ")) }
     target.swiftSettings = settings
 }

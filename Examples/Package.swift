@@ -2,11 +2,27 @@
 import PackageDescription
 
 // Clients as a user of ForkGuard writes them. A package of its own, as a user's is; the root package's scenario tests build the same sources.
+let forkGuard = Target.Dependency.product(name: "ForkGuard", package: "ForkGuard")
+
 let package = Package(
     name: "Examples",
     dependencies: [.package(name: "ForkGuard", path: "../")],
     targets: [
-        .target(name: "Wire", dependencies: [.product(name: "ForkGuard", package: "ForkGuard")])
+        .target(name: "Wire", dependencies: [forkGuard]),
+        .target(name: "RedisClient", dependencies: ["Wire", forkGuard]),
+        .target(name: "HTTPClient", dependencies: ["Wire", forkGuard]),
+        .target(name: "MemcachedClient", dependencies: ["Wire", forkGuard]),
+        .target(name: "FileLock", dependencies: [forkGuard]),
+        .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"]), .brew(["libpq"])]),
+        .target(name: "PostgresClient", dependencies: ["CLibPQ", "Wire", forkGuard]),
+        .systemLibrary(name: "CEpoll"),
+        .target(name: "EventLoop", dependencies: ["CEpoll", forkGuard]),
+        // Each client in a process that forks: `swift run forking-clients redis HOST:PORT`.
+        .executableTarget(
+            name: "forking-clients",
+            dependencies: ["EventLoop", "HTTPClient", "MemcachedClient", "PostgresClient", "RedisClient", "Wire", forkGuard]),
+        // Requests a second through a pool and through one locked connection: `swift run -c release pool-or-lock HOST:PORT`.
+        .executableTarget(name: "pool-or-lock", dependencies: ["MemcachedClient", "Wire"]),
     ],
     swiftLanguageModes: [.v6]
 )

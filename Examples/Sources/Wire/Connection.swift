@@ -75,7 +75,7 @@ public final class Connection: Sendable {
             }
             if result == 0 { return }
             guard errno == EINPROGRESS else { throw WireError.system("connect", errno: errno) }
-            try wait(number, POLLOUT, "connecting to \(server.host):\(server.port)", deadline)
+            try deadline.wait(for: POLLOUT, on: number, "connecting to \(server.host):\(server.port)")
             var failure: Int32 = 0
             var size = socklen_t(MemoryLayout<Int32>.size)
             getsockopt(number, SOL_SOCKET, SO_ERROR, &failure, &size)
@@ -92,7 +92,7 @@ public final class Connection: Sendable {
                 if count >= 0 { return count }
                 switch errno {
                 case EINTR: break
-                case EAGAIN: try wait(number, events, what, deadline)
+                case EAGAIN: try deadline.wait(for: events, on: number, what)
                 case EPIPE, ECONNRESET: throw WireError.closedByPeer
                 case let error: throw WireError.system(what, errno: error)
                 }
@@ -100,15 +100,5 @@ public final class Connection: Sendable {
             }
             if count >= 0 { return count }
         }
-    }
-
-    private func wait(_ number: Int32, _ events: Int32, _ what: String, _ deadline: Deadline) throws {
-        var wanted = pollfd(fd: number, events: Int16(events), revents: 0)
-        repeat {
-            let ready = poll(&wanted, 1, deadline.milliseconds)
-            if ready > 0 { return }
-            if ready < 0, errno != EINTR { throw WireError.system("poll", errno: errno) }
-        } while !deadline.hasPassed
-        throw WireError.timedOut(what)
     }
 }

@@ -32,4 +32,16 @@ public struct ServerAddress: Sendable {
         family = info.ai_family
         length = info.ai_addrlen
     }
+
+    /// The address in digits: for a library that would resolve the name again, without a deadline.
+    public var numericHost: String {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(NI_MAXHOST)) { text in
+            withUnsafeBytes(of: storage) {
+                let address = $0.baseAddress!.assumingMemoryBound(to: sockaddr.self)
+                text[0] = 0
+                getnameinfo(address, length, text.baseAddress!, socklen_t(text.count), nil, 0, NI_NUMERICHOST)
+            }
+            return String(cString: text.baseAddress!)
+        }
+    }
 }
