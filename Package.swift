@@ -48,7 +48,8 @@ let package = Package(
         .testTarget(
             name: "ScenarioTests",
             dependencies: [
-                "CEpoll", "CForkGuard", "EventLoop", "FileLock", "ForkGuard", "ForkGuardTesting", "HTTPClient", "MemcachedClient", "RedisClient",
+                "CEpoll", "CForkGuard", "EventLoop", "FileLock", "ForkGuard", "ForkGuardTesting", "HTTPClient", "MemcachedClient",
+                "RedisClient",
                 "Wire",
             ] + (libpq ? ["CLibPQ", "PostgresClient"] : [])),
     ],

@@ -286,6 +286,8 @@ static void begin_short_child(forkguard_slot *slot) {
     int before;
     gate_child(slot, true, false);
     generation_child(false);
+    // Adopted since the parent looked, by somebody's prepare handler say; or tombstones, which are this child's own now.
+    if (descriptor_is_used()) treat_descriptors(slot);
     report_publish_short(FORKGUARD_CHILD, parent, 0, 0);
     pthread_setcancelstate(short_way_cancel_state, &before);
 }
@@ -348,10 +350,8 @@ void atfork_child(void) {
     // A handler that was registered before ours may have asked already, and so discovered what this one comes to tell.
     bool known = generation_is_known();
     if (slot->nested_forks) {
-        if (!known) {
-            owe_everything(slot, FORKGUARD_SEEN_NESTED);
-            treat_descriptors(slot);
-        }
+        if (!known) owe_everything(slot, FORKGUARD_SEEN_NESTED);
+        treat_descriptors(slot);
         slot->nested_forks--;
     } else if (!known && slot->fork_state == FORK_NONE) {
         begin_short_child(slot);

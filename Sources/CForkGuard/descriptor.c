@@ -55,6 +55,7 @@ static entry *chunks[CHUNKS];
 static int numbers;       // all that were adopted are below
 static uint32_t adopted;  // how many are open or closing
 
+static uint64_t tombstones_of; // the generation of the child that was treated last: the tombstones are its own
 static bool reopens; // some were adopted that are opened again
 static bool offsets_noted;
 
@@ -145,7 +146,7 @@ int forkguard_descriptor_enter(const forkguard_descriptor_t *token) {
         if (serial_of(seen) != token->serial || state_of(seen) == CLOSED || state_of(seen) == CLOSING) return gone(token);
         if (state_of(seen) == TOMBSTONE) return ESTALE;
         if (!is_treated(entry) && __atomic_load_n(&entry->policy, __ATOMIC_RELAXED) != FORKGUARD_KEEP) return ESTALE;
-        if (uses_of(seen) == USES_MASK) return EAGAIN;
+        if (uses_of(seen) >= USES_MASK - 1) return EAGAIN; // closing counts as one more
     } while (!swap(entry, &seen, seen + 1));
     return 0;
 }
@@ -154,6 +155,12 @@ int forkguard_descriptor_enter(const forkguard_descriptor_t *token) {
 static int close_number(int number) {
     __atomic_fetch_sub(&adopted, 1, __ATOMIC_RELAXED);
     return close(number) == 0 || errno == EINTR ? 0 : errno; // close(2): on Linux the number is free after EINTR too
+}
+
+// What nobody treated in this child is the parent's, and so may be the table that it is in.
+static void give_up_or_close(entry *entry, int number) {
+    if (is_treated(entry)) close_number(number);
+    else __atomic_fetch_sub(&adopted, 1, __ATOMIC_RELAXED);
 }
 
 void forkguard_descriptor_leave(const forkguard_descriptor_t *token) {
@@ -172,7 +179,7 @@ void forkguard_descriptor_leave(const forkguard_descriptor_t *token) {
     while (serial_of(seen) == token->serial && uses_of(seen) != 0) {
         bool last = state_of(seen) == CLOSING && uses_of(seen) == 1;
         if (!swap(entry, &seen, last ? word_of(token->serial, CLOSED, 0) : seen - 1)) continue;
-        if (last) close_number(token->number);
+        if (last) give_up_or_close(entry, token->number);
         break;
     }
     leave_section(&section);
@@ -188,8 +195,9 @@ static int begin_close(entry *entry, const forkguard_descriptor_t *token, bool *
         switch (state_of(seen)) {
         case TOMBSTONE:
             if (!swap(entry, &seen, closed)) continue;
-            // Not what was opened there since, after somebody had closed everything, as daemons do.
-            if (platform_is_tombstone(token->number)) close(token->number);
+            // Not the process's whose table a child that ran no handlers may share; and not what was opened there since, after somebody had closed everything, as
+            // daemons do.
+            if (forkguard_is_current(tombstones_of) && platform_is_tombstone(token->number)) close(token->number);
             return 0;
         case OPEN:
             if (!is_treated(entry)) {
@@ -238,6 +246,8 @@ int forkguard_descriptor_release(const forkguard_descriptor_t *token) {
 }
 
 size_t forkguard_descriptor_count(void) { return __atomic_load_n(&adopted, __ATOMIC_RELAXED); }
+
+bool descriptor_is_used(void) { return __atomic_load_n(&numbers, __ATOMIC_RELAXED) != 0; }
 
 // ---- the fork ----
 
@@ -304,6 +314,7 @@ static bool reopen(int number, const off_t *noted) {
 
 void descriptor_child(uint64_t generation) {
     descriptors_in_child = (struct descriptors_in_child){0};
+    tombstones_of = generation;
     if (adopted == 0) return;
     tombstone tombstone = {.number = -1};
     for (int pass = 0; pass < 2; pass++) { // files first: each takes a number for a moment
@@ -358,8 +369,8 @@ void descriptor_close_others(const int *kept, size_t count) {
         }
         if (!(count != 0 && *kept == number) && !is_registered(number)) continue;
         if (first < number) platform_close_range(first, number - 1);
-        first = number + 1;
         if (number == INT_MAX) return;
+        first = number + 1;
     }
     platform_close_range(first, INT_MAX);
 }

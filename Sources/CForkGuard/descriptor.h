@@ -11,6 +11,9 @@ extern struct descriptors_in_child {
     uint32_t failed; // could not be treated as they should; they were tombstoned or closed instead
 } descriptors_in_child;
 
+/// Whether any was ever adopted.
+bool descriptor_is_used(void);
+
 /// In prepare, with the gate closed: nobody who writes in a section is in the middle of it.
 void descriptor_note_offsets(void);
 

@@ -47,10 +47,9 @@ public enum ForkGuard {
     public static func fork(
         options: ForkOptions = [], _ body: @escaping @Sendable () throws -> Int32
     ) throws(ForkError) -> ChildProcess {
-        let onCallingThread = options.contains(.onCallingThread)
+        let onCallingThread = options.runsOnCallingThread
         let flags = onCallingThread ? FORKGUARD_FORK_HOLDING_LOCKS.rawValue : 0
-        let kept = options.rawValue & ForkOptions.closes != 0 ? Array(options.kept) : nil
-        let child = kept.map { forkguard_fork_closing(flags, $0, $0.count) } ?? forkguard_fork(flags)
+        let child = options.kept.map { forkguard_fork_closing(flags, Array($0), $0.count) } ?? forkguard_fork(flags)
         let error = errno
         if child == 0 { runChild(body, onCallingThread: onCallingThread) }
         if child < 0 { throw ForkError(forkErrno: error) }

@@ -252,6 +252,11 @@ public final class ForkPool<Resource: Sendable>: Sendable {
         }
         generation = current
         for resource in late { retire(resource, of: current) }
+        guard late.isEmpty || ForkGuard.isCurrent(current) else {
+            // `close` forked, and this is the child.
+            if case .resource(let resource)? = granted { Self.abandon(resource) }
+            throw ForkError.staleGeneration(description, generation: current)
+        }
         switch granted ?? wait(timeout) {
         case .resource(let resource): return try checked(resource, of: current)
         case .place: return try make(for: current)

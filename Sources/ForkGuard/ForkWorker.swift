@@ -1,3 +1,5 @@
+internal import Synchronization
+
 /// A thread with a mailbox that a forked child can use.
 ///
 /// A child has neither the parent's thread nor its requests: it abandons them, never deinitialised, and they are handled in the parent, once each. Its own thread starts
@@ -21,17 +23,14 @@ public final class ForkWorker<Request: Sendable, Response: Sendable>: Sendable {
         var mailbox: Unmanaged<Mailbox<Request, Response>>
     }
 
-    private struct Life: Sendable {
-        var current: Current?
-        var isClosed = false
-    }
-
     private let identity: Mailbox<Request, Response>.Identity
     private let capacity: Int
     private let inChild: InChild
     private let madeIn = ForkGuard.generation
     private let handle: @Sendable (Request) throws -> Response
-    private let life: ForkMutex<Life>
+    private let life: ForkMutex<Current?>
+    // Set once, with `life` locked. Not in there, because a closed worker stays closed in a child that finds that torn.
+    private let isClosed = Atomic(false)
 
     /// A worker, without a thread yet.
     ///
@@ -56,11 +55,11 @@ public final class ForkWorker<Request: Sendable, Response: Sendable>: Sendable {
         self.inChild = inChild
         self.handle = handle
         // A child that finds it torn, after a fork that ran no handlers, begins anew.
-        life = ForkMutex(Life(), name: description, ifTorn: .rebuild { Life() }, file: file, line: line)
+        life = ForkMutex(nil, name: description, ifTorn: .rebuild { nil }, file: file, line: line)
     }
 
     deinit {
-        guard let current = life.withLock({ $0.current }), ForkGuard.isCurrent(current.generation) else { return }
+        guard let current = life.withLock({ $0 }), ForkGuard.isCurrent(current.generation) else { return }
         let mailbox = current.mailbox.takeRetainedValue()
         mailbox.close()
         mailbox.detach()
@@ -120,21 +119,21 @@ public final class ForkWorker<Request: Sendable, Response: Sendable>: Sendable {
     /// This process's, if it has one.
     private func mailbox(closing: Bool = false) -> Mailbox<Request, Response>? {
         life.withLock { life in
-            if closing { life.isClosed = true }
-            guard let current = life.current, ForkGuard.isCurrent(current.generation) else { return nil }
+            if closing { isClosed.store(true, ordering: .relaxed) }
+            guard let current = life, ForkGuard.isCurrent(current.generation) else { return nil }
             return current.mailbox.takeUnretainedValue()
         }
     }
 
     private func mailboxForSubmit() throws(ForkError) -> Mailbox<Request, Response> {
         try life.withLock { (life) throws(ForkError) in
-            if life.isClosed { throw .closed(identity.description) }
+            if isClosed.load(ordering: .relaxed) { throw .closed(identity.description) }
             // Asked inside the section: no fork can come between this and the use.
             let generation = ForkGuard.generation
-            if let current = life.current, current.generation == generation { return current.mailbox.takeUnretainedValue() }
+            if let current = life, current.generation == generation { return current.mailbox.takeUnretainedValue() }
             if inChild == .staysStopped, generation != madeIn { throw .staleGeneration(identity.description, generation: madeIn) }
             let mailbox = Mailbox(identity, capacity: capacity, handle: handle)
-            life.current = Current(generation: generation, mailbox: .passRetained(mailbox))
+            life = Current(generation: generation, mailbox: .passRetained(mailbox))
             return mailbox
         }
     }

@@ -346,9 +346,41 @@ final class ForkDescriptorTests: XCTestCase {
     }
 
     func test_optionsWithAListOfNumbers() {
-        let options: ForkOptions = [.closeInherited(except: [3]), .onCallingThread, .closeInherited(except: [4])]
-        XCTAssertTrue(options.contains(.onCallingThread) && options.contains(.closeInherited()))
-        XCTAssertTrue(options.description.contains("3, 4"), options.description)
+        let both: ForkOptions = [.closeInherited(except: [3]), .onCallingThread, .closeInherited(except: [4])]
+        XCTAssertEqual(both, [.onCallingThread, .closeInherited(except: [3, 4])])
+        XCTAssertNotEqual(both, [.onCallingThread, .closeInherited(except: [3])])
+        XCTAssertNotEqual(ForkOptions.closeInherited(), [])
+    }
+
+    /// A raw fork inside a use: the child's copy of that use is not counted there, and ending it takes nothing from another's.
+    func test_aUseBegunInTheParentDoesNotEndAnothersInTheChild() throws {
+        let token = try ForkDescriptor(.keep) { open("/dev/null", O_RDONLY) }
+        var child: Int32 = -1
+        let using = Signal(), closed = Signal(), isOpen = ForkMutex(false)
+        var user: TestThread?
+        try token.withNumber { _ in
+            child = forkguard_fork(0)
+            guard child == 0 else { return }
+            alarm(20)
+            user = TestThread {
+                try? token.withNumber { number in
+                    using.send()
+                    closed.wait()
+                    isOpen.withLock { $0 = fcntl(number, F_GETFD) != -1 }
+                }
+            }
+            using.wait()
+        }
+        if child == 0 {
+            try? token.close()
+            closed.send()
+            user?.join()
+            _exit(isOpen.withLock { $0 } ? 0 : 1)
+        }
+        var status: Int32 = -1
+        XCTAssertEqual(waitpid(child, &status, 0), child)
+        XCTAssertEqual(status, 0, "the number was closed under a use")
+        try token.close()
     }
 
     func test_childProcessesAreForgottenInTheChildWithoutTouchingANumber() throws {

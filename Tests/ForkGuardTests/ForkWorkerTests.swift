@@ -645,4 +645,21 @@ private final class PlainWorker: @unchecked Sendable {
         pthread_mutex_unlock(mutex)
         thread.withLock { $0 }?.join()
     }
+
+    /// Also where a fork that ran no handlers finds another thread inside the worker's lock.
+    func test_aClosedWorkerStaysClosedInChildren() throws {
+        let worker = try ForkWorker { (number: Int) in number }
+        XCTAssertEqual(try worker.call(1, timeout: .seconds(10)), 1)
+        worker.close()
+        try worker.join(timeout: .seconds(10))
+        for method in [ForkMethod.forkGuard, .underscoreFork] where method.isAvailable {
+            let counts = try ForkTesting.repeated(200, method, while: [{ worker.close() }, { worker.close() }]) { context in
+                do {
+                    try worker.submit(2, timeout: .zero)
+                    context.fail("accepted")
+                } catch ForkError.closed {} catch { context.fail("\(error)") }
+            }
+            counts.expectAll("children of a closed worker, \(method)")
+        }
+    }
 }

@@ -36,7 +36,7 @@ typedef struct forkguard_descriptor {
 int forkguard_descriptor_adopt(int number, uint32_t policy, forkguard_descriptor_t *FORKGUARD_NONNULL token);
 
 /// Begins a use: until `forkguard_descriptor_leave` the number stays this opening's, also when another thread closes it. 0; ESTALE when it is another
-/// process's and not kept; EBADF when it was closed. No system call. Any thread, any side of a fork. At most 16,777,215 uses at once, else EAGAIN.
+/// process's and not kept; EBADF when it was closed. No system call. Any thread, any side of a fork. At most 16,777,214 uses at once, else EAGAIN.
 int forkguard_descriptor_enter(const forkguard_descriptor_t *FORKGUARD_NONNULL token);
 /// Ends a use. The last one of a closed descriptor closes its number: errno is kept. A use that began before a fork must not be ended in its child, which
 /// counts its own only.

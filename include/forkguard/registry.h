@@ -14,7 +14,7 @@ FORKGUARD_BEGIN
 /// does not stop the others, or FORKGUARD_GONE when what it belongs to does not exist any more: then it is cancelled.
 #define FORKGUARD_GONE (-1)
 /// Success, and there is nothing to do here at later forks either: this callback of this resource is not called again.
-#define FORKGUARD_UNUSED (-2)
+#define FORKGUARD_UNUSED (-0x7ffffffe) // no errno, negated or not
 
 typedef int (*forkguard_callback)(void *FORKGUARD_NULLABLE context);
 

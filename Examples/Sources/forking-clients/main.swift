@@ -31,7 +31,9 @@ enum Example {
         case "redis":
             let redis = try RedisClient(server)
             return { text in
-                let replies = try redis.pipeline([["SET", "forking-clients:\(text)", text, "EX", "60"], ["GET", "forking-clients:\(text)"]])
+                let replies = try redis.pipeline([
+                    ["SET", "forking-clients:\(text)", text, "EX", "60"], ["GET", "forking-clients:\(text)"],
+                ])
                 return replies.map(\.text) == ["OK", text]
             }
         case "http":
@@ -93,7 +95,9 @@ if arguments == ["--help"] {
     exit(0)
 }
 if arguments == ["loop"] { exit(try PreforkEcho.run(children: Example.children, requests: Example.requests) ? 0 : 1) }
-guard arguments.count == 2, let colon = arguments[1].lastIndex(of: ":"), let port = UInt16(arguments[1][arguments[1].index(after: colon)...]) else {
+guard arguments.count == 2, let colon = arguments[1].lastIndex(of: ":"),
+    let port = UInt16(arguments[1][arguments[1].index(after: colon)...])
+else {
     print(usage)
     exit(64)
 }
