@@ -3,8 +3,9 @@ public import Wire
 
 /// An HTTP/1.1 client for many threads, with a pool of kept-alive connections for each server.
 ///
-/// A child starts with empty pools: the connections that it inherits are the parent's, which goes on with them, and it makes its own, with threads of their own, when it asks. There is nothing to be done
-/// before or after a fork: the pools see it, and the connections are registered with ForkGuard. Any thread, any side of a fork; not in hooks.
+/// A child starts with empty pools: the connections that it inherits are the parent's, which goes on with them, and it makes its own, with
+/// threads of their own, when it asks. There is nothing to be done before or after a fork: the pools see it, and the connections are
+/// registered with ForkGuard. Any thread, any side of a fork; not in hooks.
 public final class HTTPClient: Sendable {
     private let maximum: Int
     private let timeout: Duration
@@ -33,9 +34,10 @@ public final class HTTPClient: Sendable {
     /// Asks for a path.
     public func get(_ path: String, from server: ServerAddress) throws -> HTTPResponse { try send(HTTPRequest("GET", path), to: server) }
 
-    /// Asks, and waits for the answer. An idempotent request that finds its kept-alive connection closed by the server is sent once more, on a new one.
+    /// Asks, and waits for the answer. An idempotent request that finds its kept-alive connection closed by the server is sent once more,
+    /// on a new one.
     ///
-    /// - Throws: `WireError`, `HTTPError`; `ForkError.timedOut` when all connections are in use, `ForkError.refused` when there may be none.
+    /// - Throws: `WireError`, `HTTPError`; `ForkError.timedOut` when all are in use, `ForkError.refused` when there may be none.
     public func send(_ request: HTTPRequest, to server: ServerAddress) throws -> HTTPResponse {
         let deadline = Deadline(in: timeout)
         // It closes the connection if it ends by an error.

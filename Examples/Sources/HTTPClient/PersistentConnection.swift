@@ -1,12 +1,14 @@
 public import ForkGuard
 public import Wire
 
-/// A kept-alive connection to a server, with a thread that writes requests and one that reads answers, and so notices at once when the server closes it.
+/// A kept-alive connection to a server, with a thread that writes requests and one that reads answers, and so notices at once when the
+/// server closes it.
 ///
-/// Both threads end, and the descriptor is closed, when the peer closes it, when it is closed here, after any error, and when it was idle for too long. They hold it: close it when it is done with.
+/// Both threads end, and the descriptor is closed, when the peer closes it, when it is closed here, after any error, and when it was idle
+/// for too long. One of them holds the connection: close it when it is done with.
 ///
-/// To a child it is another process's: neither thread exists there, and each request throws at once. It is registered with ForkGuard, so that the child
-/// gets its number back; nothing is sent. Any thread; one request at a time, others wait for it.
+/// To a child it is another process's: neither thread exists there, and each request throws at once. It is registered with ForkGuard, so
+/// that the child gets its number back; nothing is sent. Any thread; one request at a time, others wait for it.
 public final class PersistentConnection: ForkSafe {
     /// A request that is under way.
     private struct Exchange: Sendable {
