@@ -32,9 +32,10 @@ final class RailsTests: XCTestCase {
         let requests = Counter()
         let hammer: @Sendable () -> Void = {
             for user in 1...1000 {
-                PlainVisits.all.count += 1
+                let before = PlainVisits.all.count
                 PlainVisits.all.user = user
                 PlainVisits.all.page = Self.rendered(user)
+                PlainVisits.all.count = before + 1
             }
             requests.add(1000)
         }
@@ -50,9 +51,10 @@ final class RailsTests: XCTestCase {
         let hammer: @Sendable () -> Void = {
             for user in 1...1000 {
                 Visits.all.withLock { visits in
-                    visits.count += 1
+                    let before = visits.count
                     visits.user = user
                     visits.page = Self.rendered(user)
+                    visits.count = before + 1
                 }
             }
             requests.add(1000)
