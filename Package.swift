@@ -34,7 +34,7 @@ let package = Package(
         // What cannot be tried inside a test runner: a process of its own for each scenario.
         .executableTarget(name: "forkguard-probe", dependencies: ["CForkGuard"], path: "Tests/forkguard-probe", cSettings: cSettings),
         .testTarget(name: "CForkGuardTests", dependencies: ["forkguard-probe"]),
-        .testTarget(name: "ForkGuardTests", dependencies: ["CForkGuard", "ForkGuard", "ForkGuardTesting"]),
+        .testTarget(name: "ForkGuardTests", dependencies: ["CForkGuard", "CForkGuardTesting", "ForkGuard", "ForkGuardTesting"]),
         .testTarget(name: "ForkGuardTestingTests", dependencies: ["ForkGuard", "ForkGuardTesting"]),
         .testTarget(name: "ForkGuardDemoTests", dependencies: ["forkguard-demo"]),
         // The clients of Examples/, for the scenarios.

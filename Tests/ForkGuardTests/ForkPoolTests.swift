@@ -1,4 +1,5 @@
 import CForkGuard
+import CForkGuardTesting
 import ForkGuard
 import ForkGuardTesting
 import Glibc
@@ -98,6 +99,40 @@ final class ForkPoolTests: XCTestCase {
     }
 
     // ---- in one process ----
+
+    /// Neither asking whose the pool is nor using it makes a system call, in the parent and in a child that has made its own.
+    func test_checkingOutMakesNoSystemCall() throws {
+        let pool = try ForkPool(name: "quiet", maximum: 1) { 1 }
+        _ = try pool.withResource { $0 }
+        for makesOne in [false, true] {
+            let child = forkguard_fork(0)
+            if child == 0 {
+                // The child's first check-out makes its resource; the other child only finds the parent's and refuses it, under the filter too.
+                if makesOne { _ = try? pool.withResource { $0 } }
+                guard fgt_forbid_system_calls() else { _exit(3) }
+                var right = true
+                if makesOne {
+                    for _ in 0..<1000 where (try? pool.withResource { $0 }) != 1 { right = false }
+                } else {
+                    right = pool.counters.idle == 0
+                }
+                fgt_exit_plainly(right ? 0 : 1)
+            }
+            var status: Int32 = -1
+            XCTAssertEqual(waitpid(child, &status, 0), child)
+            if status == 3 << 8 { throw XCTSkip("seccomp(2) is refused here") }
+            XCTAssertEqual(status, 0, "a system call, if this is SIGKILL (9)")
+        }
+        // Control: the filter does end a process that makes one.
+        let child = forkguard_fork(0)
+        if child == 0 {
+            _ = fgt_forbid_system_calls()
+            fgt_exit_plainly(getppid() > 0 ? 0 : 1)
+        }
+        var status: Int32 = -1
+        XCTAssertEqual(waitpid(child, &status, 0), child)
+        XCTAssertEqual(status & 0x7f, SIGKILL, "the unguarded twin does not fail")
+    }
 
     func test_itIsFilledLazilyAndGivesOutWhatCameBackLast() throws {
         let tally = Tally()

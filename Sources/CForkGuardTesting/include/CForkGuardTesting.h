@@ -132,6 +132,14 @@ int64_t fgt_stack_by_proc(int32_t pid, char *buffer, size_t count);
 /// The readable form of a Swift symbol, or -1 when it is none; otherwise the number of bytes.
 int64_t fgt_demangle(const char *mangled, size_t length, char *buffer, size_t count);
 
+// ---- calls.c: whether code makes system calls ----
+
+/// From here on a system call of the calling thread other than read(2), write(2) and the one that follows ends the process with SIGKILL (seccomp(2), strict mode). In a
+/// process with one thread. False where there is no such thing.
+bool fgt_forbid_system_calls(void);
+/// Ends the process, by a call that is still allowed.
+_Noreturn void fgt_exit_plainly(int32_t code);
+
 // ---- sync.c: threads and monitors ----
 
 /// A mutex with a condition, on the monotonic clock. pthread's, because Swift's own keep the thread id of the parent in a child.
