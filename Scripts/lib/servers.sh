@@ -11,7 +11,7 @@ nginx='nginx|/usr/sbin/nginx'
 postgres='/usr/lib/postgresql/*/bin/postgres|postgres'
 server_needs=(
     python3:python3 redis-server:redis-server memcached:memcached "$nginx:nginx" "$postgres:postgresql"
-    '/usr/include/libpq-fe.h|/usr/include/*/libpq-fe.h:libpq-dev'
+    '/usr/include/libpq-fe.h|/usr/include/*/libpq-fe.h:libpq-dev' pkg-config:pkg-config
 )
 
 running() { [[ " $(jobs -pr | tr '\n' ' ')" == *" $1 "* ]]; }

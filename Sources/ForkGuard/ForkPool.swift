@@ -176,7 +176,8 @@ public final class ForkPool<Resource: Sendable>: Sendable {
         return Lease(pool: self, generation: generation, resource: resource)
     }
 
-    /// Closes what is idle, now, and what is leased when it comes back. Who waits, and who comes later, gets ``ForkError/closed(_:)``, in children that are
+    /// Closes what is idle, now, and what is leased when it comes back. In a child, call it where the pool is to end: a thread of the parent's that was using the pool keeps it
+    /// for ever, so that dropping it may close nothing. Who waits, and who comes later, gets ``ForkError/closed(_:)``, in children that are
     /// forked from now on too. Twice does no harm.
     public func close() {
         let (generation, idle) = storage.withLock { storage in

@@ -80,16 +80,10 @@ func beginConnect(to server: ServerAddress) throws -> ForkDescriptor {
         if number < 0 { throw WireError.system("socket", errno: errno) }
         return number
     }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_port = server.port.bigEndian
-    inet_pton(AF_INET, server.host, &address.sin_addr)
     try token.withNumber { number in
         var linger = linger(l_onoff: 1, l_linger: 0)
         setsockopt(number, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout<Glibc.linger>.size))
-        withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { _ = connect(number, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
-        }
+        _ = Loopback.connect(number, to: server.port)
     }
     return token
 }

@@ -532,22 +532,12 @@ private enum Pair {
 private final class Listening: Sendable {
     let token: ForkDescriptor
     let parent = getpid()
-    private let port: in_port_t
+    private let port: UInt16
 
     init() throws {
         let number = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = in_addr_t(0x7f00_0001).bigEndian
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(number, $0, length)
-                getsockname(number, $0, &length)
-            }
-        }
+        port = try Loopback.bind(number)
         listen(number, 64)
-        port = address.sin_port
         token = try ForkDescriptor(adopting: number, .keep, name: "listening socket")
     }
 
@@ -555,17 +545,9 @@ private final class Listening: Sendable {
     func connect() {
         let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
         guard let socket = try? ForkDescriptor(name: "visitor", opening: { socket(AF_INET, kind, 0) }) else { return }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = port
-        address.sin_addr.s_addr = in_addr_t(0x7f00_0001).bigEndian
         try? socket.withNumber { number in
-            let length = socklen_t(MemoryLayout<sockaddr_in>.size)
-            let connected = withUnsafePointer(to: &address) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { Glibc.connect(number, $0, length) }
-            }
             var end = pollfd(fd: number, events: Int16(POLLIN), revents: 0)
-            if connected == 0 { poll(&end, 1, 1000) }
+            if Loopback.connect(number, to: port) == 0 { poll(&end, 1, 1000) }
         }
         try? socket.close()
     }

@@ -65,14 +65,7 @@ enum HTTPSupport {
     /// A blocking socket.
     static func plainConnection(to port: UInt16) -> Int32 {
         let number = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = port.bigEndian
-        address.sin_addr.s_addr = in_addr_t(0x7f00_0001).bigEndian
-        let connected = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(number, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
-        }
-        precondition(number >= 0 && connected == 0)
+        precondition(number >= 0 && Loopback.connect(number, to: port) == 0)
         return number
     }
 

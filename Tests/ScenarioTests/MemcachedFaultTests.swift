@@ -14,7 +14,7 @@ final class MemcachedFaultTests: XCTestCase {
 
     /// Also a factory that throws: with a maximum of 1, a place that was lost would be missed at the second request.
     func test_serverGone() throws {
-        let server = try ServerAddress(host: "127.0.0.1", port: try Script.unusedPort())
+        let server = try ServerAddress(host: "127.0.0.1", port: try Loopback.unusedPort())
         for sharing in Self.sharings {
             let client = try MemcachedClient(to: server, sharing)
             let refused = WireError.system("connect", errno: ECONNREFUSED)
@@ -441,7 +441,7 @@ private final class OwnMemcached: Sendable {
     init() throws {
         // Where this is set, the program is there.
         _ = try Servers.memcached()
-        address = try ServerAddress(host: "127.0.0.1", port: try Script.unusedPort())
+        address = try ServerAddress(host: "127.0.0.1", port: try Loopback.unusedPort())
         try start()
     }
 
@@ -483,7 +483,7 @@ private final class Script: Sendable {
 
     /// `serve` gets the connection's number, from 1.
     init(_ serve: @escaping @Sendable (Int, Peer) -> Void) throws {
-        let (listener, port) = try Self.listen()
+        let (listener, port) = try Loopback.listen()
         self.listener = listener
         address = try ServerAddress(host: "127.0.0.1", port: port)
         thread = TestThread {
@@ -505,28 +505,6 @@ private final class Script: Sendable {
         shutdown(listener, Int32(SHUT_RDWR))
         thread.join()
         close(listener)
-    }
-
-    static func unusedPort() throws -> UInt16 {
-        let (listener, port) = try listen()
-        close(listener)
-        return port
-    }
-
-    private static func listen() throws -> (Int32, UInt16) {
-        let number = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = in_addr_t(0x7f00_0001).bigEndian
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(number, $0, length)
-                getsockname(number, $0, &length)
-            }
-        }
-        guard Glibc.listen(number, 16) == 0 else { throw WireError.system("listen", errno: errno) }
-        return (number, UInt16(bigEndian: address.sin_port))
     }
 
     struct Peer: Sendable {

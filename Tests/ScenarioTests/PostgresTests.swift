@@ -165,7 +165,7 @@
         // ---- faults ----
 
         func test_theServerIsGone() throws {
-            let postgres = try makeClient(try unusedPort())
+            let postgres = try makeClient(try Loopback.unusedPort())
             for _ in 0..<20 {
                 XCTAssertThrowsError(try postgres.query("SELECT 1")) { self.expectConnection("Connection refused", $0) }
             }
@@ -378,7 +378,7 @@
         }
 
         func test_aConnectThatFailsLosesNoPlace() throws {
-            let port = try unusedPort()
+            let port = try Loopback.unusedPort()
             let postgres = try makeClient(port, connections: 2)
             let refused = ForkMutex(0)
             let threads = (0..<16).map { _ in
@@ -394,7 +394,7 @@
         }
 
         func test_aPoolOfZero() throws {
-            XCTAssertThrowsError(try makeClient(try unusedPort(), connections: 0)) {
+            XCTAssertThrowsError(try makeClient(try Loopback.unusedPort(), connections: 0)) {
                 guard case ForkError.refused(let why)? = $0 as? ForkError else { return XCTFail("\($0)") }
                 XCTAssert(why.contains("at most 0"), why)
             }

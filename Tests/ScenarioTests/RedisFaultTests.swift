@@ -297,6 +297,6 @@ final class RedisFaultTests: XCTestCase {
     // ---- help ----
 
     private func server() throws -> ServerAddress { try address(try Servers.redis().port) }
-    private func nobody() throws -> ServerAddress { try address(try unusedPort()) }
+    private func nobody() throws -> ServerAddress { try address(try Loopback.unusedPort()) }
     private func address(_ port: UInt16) throws -> ServerAddress { try ServerAddress(host: "127.0.0.1", port: port) }
 }

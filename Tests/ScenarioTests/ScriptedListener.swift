@@ -31,16 +31,10 @@ final class ScriptedListener: Sendable {
         let number = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         var yes: Int32 = 1
         setsockopt(number, SOL_SOCKET, SO_REUSEADDR, &yes, socklen_t(MemoryLayout<Int32>.size))
-        var address = loopback(port)
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let bound = withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(number, $0, length) == 0 && listen(number, 64) == 0 && getsockname(number, $0, &length) == 0
-            }
-        }
-        try XCTSkipUnless(bound, "port \(port) was taken meanwhile")
+        let bound = try? Loopback.bind(number, to: port)
+        self.port = try XCTUnwrap(bound, "port \(port) was taken meanwhile")
+        listen(number, 64)
         self.number = number
-        self.port = UInt16(bigEndian: address.sin_port)
         thread = TestThread {
             while true {
                 let connection = accept(number, nil, nil)
@@ -59,13 +53,6 @@ final class ScriptedListener: Sendable {
         thread.join()
         close(number)
     }
-}
-
-/// A port on which nobody listens.
-func unusedPort() throws -> UInt16 {
-    let listener = try ScriptedListener { _ in }
-    listener.stop()
-    return listener.port
 }
 
 /// Runs `body` in this process, which cannot open a descriptor meanwhile. For children.

@@ -61,18 +61,7 @@ final class ScriptedServer: Sendable {
     /// A server that refuses connections until `start`.
     init() throws {
         listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = in_addr_t(0x7f00_0001).bigEndian
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let number = listener
-        withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(number, $0, length)
-                getsockname(number, $0, &length)
-            }
-        }
-        self.address = try ServerAddress(host: "127.0.0.1", port: UInt16(bigEndian: address.sin_port))
+        address = try ServerAddress(host: "127.0.0.1", port: Loopback.bind(listener))
     }
 
     /// Listens. Each connection gets a thread that runs the script, and ends with it.
