@@ -40,6 +40,11 @@ static int open_one(forkguard_descriptor_t *token, uint32_t policy) {
     return error;
 }
 
+static bool is_tombstone(int number) {
+    int flags = fcntl(number, F_GETFL);
+    return flags >= 0 && flags & O_PATH;
+}
+
 static void *use(void *context) {
     for (unsigned long i = (unsigned long)context; !is_over(); i++) {
         unsigned at = i % SHELF;
@@ -92,14 +97,13 @@ static void run(unsigned forks, unsigned least) {
             for (unsigned at = 0; at < SHELF; at++) {
                 forkguard_descriptor_t token = shelf[at].token;
                 CHECK(forkguard_descriptor_enter(&token) == ESTALE);
-                CHECK((fcntl(token.number, F_GETFL) & O_PATH) != 0);
+                CHECK(is_tombstone(token.number));
                 CHECK(forkguard_descriptor_close(&token) == 0 && fcntl(token.number, F_GETFD) < 0);
             }
             unsigned open = 0, buried = 0;
             for (int number = 3; number < 256; number++) {
-                int flags = fcntl(number, F_GETFL);
-                if (flags >= 0 && flags & O_PATH) buried++;
-                else if (flags >= 0) open++;
+                if (is_tombstone(number)) buried++;
+                else if (fcntl(number, F_GETFD) >= 0) open++;
             }
             CHECK(open == 0 && buried <= USERS + CHANGERS); // closed on the shelf, and still in use at the fork
             CHECK(forkguard_descriptor_count() == 0);
@@ -234,7 +238,7 @@ static void tombstone_on_a_number_closed_behind_its_token(void) {
     close(tokens[0].number);
     pid_t child = fork();
     if (child == 0) {
-        for (unsigned i = 0; i < 4; i++) CHECK(fcntl(tokens[i].number, F_GETFL) & O_PATH);
+        for (unsigned i = 0; i < 4; i++) CHECK(is_tombstone(tokens[i].number));
         _exit(0);
     }
     check_child(child);
@@ -269,6 +273,8 @@ static void fork_in_a_handler(void) {
 // A handler of somebody's, which forks itself, and then the fork that closes: it is the one.
 static void closes_what_it_was_asked_to(void) {
     CHECK(pthread_atfork(fork_in_a_handler, NULL, NULL) == 0);
+    // So that no fork takes the short way.
+    forkguard_descriptor_t kept = adopted(dup(0), FORKGUARD_KEEP);
     stray = dup(0);
     for (unsigned i = 0; i < 2; i++) {
         pid_t child = forkguard_fork_closing(0, NULL, 0);
@@ -281,9 +287,24 @@ static void closes_what_it_was_asked_to(void) {
     }
     close(stray);
     stray = -1;
+    CHECK(forkguard_descriptor_close(&kept) == 0);
+}
+
+static void no_use_begins_once_it_is_closed(void) {
+    forkguard_descriptor_t token = adopted(dup(0), FORKGUARD_TOMBSTONE);
+    CHECK(forkguard_descriptor_enter(&token) == 0 && forkguard_descriptor_enter(&token) == 0);
+    CHECK(forkguard_descriptor_release(&token) == EBUSY);
+    CHECK(forkguard_descriptor_close(&token) == 0);
+    for (unsigned uses = 2; uses != 0; uses--) {
+        CHECK(forkguard_descriptor_enter(&token) == EBADF && forkguard_descriptor_close(&token) == EBADF);
+        CHECK(fcntl(token.number, F_GETFD) >= 0);
+        forkguard_descriptor_leave(&token);
+    }
+    CHECK(fcntl(token.number, F_GETFD) < 0);
 }
 
 int scenario_descriptors_odd(void) {
+    no_use_begins_once_it_is_closed();
     reopened_whatever_the_flags();
     tombstone_on_a_number_closed_behind_its_token();
     child_that_closes_everything();
