@@ -580,7 +580,7 @@ void forkguard_start(void) {
         }
     }
     int saved = errno;
-    forking.handlers = pthread_atfork(atfork_prepare, atfork_parent, atfork_child) == 0;
+    forking.handlers = platform_atfork(atfork_prepare, atfork_parent, atfork_child) == 0;
     if (!forking.handlers)
         report_say((const char *const[]){"pthread_atfork(3) failed: only forkguard_fork prepares a fork, others are discovered late", NULL});
     report_start();

@@ -118,7 +118,7 @@ static void want_mutex(void) {
     }
 }
 
-__attribute__((constructor(101))) static void register_handlers_first(void) { pthread_atfork(want_mutex, NULL, ask_early); }
+__attribute__((constructor(101))) static void register_handlers_first(void) { atfork_for_good(want_mutex, ask_early); }
 
 int scenario_early_handler(void) {
     asks_early = true;

@@ -60,6 +60,13 @@ static const struct {
     {"condition-unlocked", scenario_condition_unlocked},
 };
 
+#if defined(__GLIBC__)
+extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *);
+void atfork_for_good(void (*prepare)(void), void (*child)(void)) { CHECK(__register_atfork(prepare, NULL, child, NULL) == 0); }
+#else
+void atfork_for_good(void (*prepare)(void), void (*child)(void)) { CHECK(pthread_atfork(prepare, NULL, child) == 0); }
+#endif
+
 int wait_for(pid_t child) {
     int status;
     while (waitpid(child, &status, 0) < 0) CHECK(errno == EINTR);

@@ -48,6 +48,9 @@ pthread_t start(void *(*run)(void *), void *context);
 /// A thread that calls fflush(NULL) for ever: it holds the list of streams, which fork(3) wants, while it waits for each stream.
 void *flush_all(void *context);
 
+/// pthread_atfork(3), for handlers that stay: glibc aborts a fork during exit whose handlers are being taken away (platform/linux.c).
+void atfork_for_good(void (*prepare)(void), void (*child)(void));
+
 /// Ways to fork that libc does not see.
 pid_t fork_by_underscore(void);
 pid_t fork_by_system_call(void);

@@ -96,6 +96,8 @@ bool platform_read(void *to, const void *from, size_t size) {
 bool platform_lock_streams(void) { return false; }
 void platform_unlock_streams(void) {}
 
+int platform_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) { return pthread_atfork(prepare, parent, child); }
+
 // There is no O_PATH. A socket that is connected to nothing refuses reads, writes and lseek alike.
 int platform_open_tombstone(void) { return socket(AF_UNIX, SOCK_STREAM, 0); }
 

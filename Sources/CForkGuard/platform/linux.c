@@ -174,6 +174,19 @@ bool platform_lock_streams(void) { return false; }
 void platform_unlock_streams(void) {}
 #endif
 
+#if defined(__GLIBC__)
+// What pthread_atfork(3) calls, since 2.3.2. With the handle of a program or library glibc takes the handlers away when that is finalised, at exit too; a thread that is
+// in fork() just then finds its list shorter than it was, and aborts ("array index 1 not less than array length 0"). Without one they stay: the library is
+// never unloaded, and a fork by another thread during exit is prepared like any other.
+extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *) __attribute__((weak));
+
+int platform_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
+    return __register_atfork ? __register_atfork(prepare, parent, child, NULL) : pthread_atfork(prepare, parent, child);
+}
+#else
+int platform_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) { return pthread_atfork(prepare, parent, child); }
+#endif
+
 int platform_open_tombstone(void) { return open("/", O_PATH | O_CLOEXEC); }
 
 bool platform_is_tombstone(int number) {

@@ -53,6 +53,9 @@ bool platform_read(void *to, const void *from, size_t size);
 bool platform_lock_streams(void);
 void platform_unlock_streams(void);
 
+/// pthread_atfork(3), for handlers that stay until the process is gone.
+int platform_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+
 // For a child's descriptors. All four are async-signal-safe.
 
 /// A descriptor on which nothing can be done; -1 with errno.
