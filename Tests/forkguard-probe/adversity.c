@@ -6,7 +6,7 @@
 #include <time.h>
 
 static forkguard_lock_t first = FORKGUARD_LOCK_INITIALIZER("first"), second = FORKGUARD_LOCK_INITIALIZER("second");
-static volatile int inside, stop;
+static volatile int inside, stop, comes;
 
 static void join(pthread_t thread) { CHECK(pthread_join(thread, NULL) == 0); }
 
@@ -23,6 +23,7 @@ static void *discover_and_wait(void *context) {
     forkguard_generation();
     stop = 1;
     while (!inside) yield();
+    comes = 1;
     CHECK(forkguard_lock(&first) == FORKGUARD_LOCKED);
     CHECK(!inside);
     forkguard_unlock(&first);
@@ -59,6 +60,7 @@ int scenario_unknown_survivor(void) {
             while (!stop) yield();
             forkguard_lock(&first);
             inside = 1;
+            while (!comes) yield();
             usleep(2000);
             inside = 0;
             forkguard_unlock(&first);
