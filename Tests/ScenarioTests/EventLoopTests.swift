@@ -93,6 +93,7 @@ final class EventLoopTests: XCTestCase {
         try near.close()
         XCTAssertThrowsError(try loop.modify(again, .writable)) { XCTAssertEqual($0 as? ForkError, .closed("\(near)")) }
         XCTAssertThrowsError(try loop.add(near, .readable) { _ in }) { XCTAssertEqual($0 as? ForkError, .closed("\(near)")) }
+        loop.remove(again)  // its closure holds the loop
     }
 
     /// What a closure holds may end with it, and call the loop.
@@ -226,6 +227,8 @@ final class EventLoopTests: XCTestCase {
             try far.withNumber { _ = write($0, "x", 1) }
             try loop.run()
             XCTAssertGreaterThan(tally["parent's"], 1)
+            try near.close()
+            try far.close()
         }
     }
 
