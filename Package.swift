@@ -16,7 +16,10 @@ let package = Package(
         .library(name: "CForkGuard", targets: ["CForkGuard"]),
         .library(name: "ForkGuard", targets: ["ForkGuard"]),
         .library(name: "ForkGuardTesting", targets: ["ForkGuardTesting"]),
+        .library(name: "ForkGuardRuntime", targets: ["ForkGuardRuntime"]),
+        .library(name: "ForkGuardProcessLocks", targets: ["ForkGuardProcessLocks"]),
         .executable(name: "forkguard-demo", targets: ["forkguard-demo"]),
+        .executable(name: "forkguard-hazards", targets: ["forkguard-hazards"]),
     ],
     targets: [
         .target(
@@ -30,7 +33,11 @@ let package = Package(
         // The ways to fork that Swift hides, and reading the stack of a child that hangs.
         .target(name: "CForkGuardTesting", cSettings: cSettings),
         .target(name: "ForkGuardTesting", dependencies: ["ForkGuard", "CForkGuardTesting"]),
+        .target(name: "ForkGuardRuntime", dependencies: ["CForkGuard"], cSettings: cSettings),
+        .target(name: "ForkGuardProcessLocks", dependencies: ["ForkGuardRuntime"], cSettings: cSettings),
         .executableTarget(name: "forkguard-demo", dependencies: ["ForkGuard"]),
+        .executableTarget(
+            name: "forkguard-hazards", dependencies: ["CForkGuardTesting", "ForkGuard", "ForkGuardProcessLocks", "ForkGuardRuntime"]),
         // What cannot be tried inside a test runner: a process of its own for each scenario.
         .executableTarget(name: "forkguard-probe", dependencies: ["CForkGuard"], path: "Tests/forkguard-probe", cSettings: cSettings),
         .testTarget(name: "CForkGuardTests", dependencies: ["forkguard-probe"]),
@@ -63,7 +70,7 @@ if libpq {
     ]
 }
 
-let cTargets = ["CEpoll", "CForkGuard", "CForkGuardTesting", "CLibPQ", "forkguard-probe"]
+let cTargets = ["CEpoll", "CForkGuard", "CForkGuardTesting", "CLibPQ", "ForkGuardProcessLocks", "ForkGuardRuntime", "forkguard-probe"]
 for target in package.targets where !cTargets.contains(target.name) {
     var settings: [SwiftSetting] = [
         .enableUpcomingFeature("ExistentialAny"),

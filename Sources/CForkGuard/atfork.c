@@ -178,6 +178,7 @@ static void become_child(forkguard_slot *survivor, bool prepared, enum owed owed
     turn_child(survivor, survivor && survivor->fork_state != FORK_NONE);
     registry_child(survivor && survivor->fork_state >= FORK_HOOKS && survivor->fork_state <= FORK_CLOSED, survivor && survivor->nested_forks != 0);
     foreign_child(survivor, prepared);
+    gate_free_handed(survivor);
     descriptors_in_child = (struct descriptors_in_child){0};
     forking.owed = owed;
     gate_child(survivor, prepared, owed != OWED_NOTHING);

@@ -49,6 +49,24 @@ static bool has_streams;
 
 static const forkguard_lock_operations *operations(const registry_lock *lock) { return lock->made.operations; }
 
+// A lock may be one that counts its holders into the gate (section.h). What the forker takes here is not a section of its own, and ends without an unlock
+// in the child: its count stays as it was.
+static int uncounted(int (*operation)(void *), void *lock) {
+    forkguard_slot *slot = gate_slot();
+    uint32_t held = slot->held;
+    int result = operation(lock);
+    __atomic_store_n(&slot->held, held, __ATOMIC_RELEASE);
+    return result;
+}
+
+static int wait_uncounted(const registry_lock *lock, uint64_t nanoseconds) {
+    forkguard_slot *slot = gate_slot();
+    uint32_t held = slot->held;
+    int result = operations(lock)->wait_lock(lock->made.lock, nanoseconds);
+    __atomic_store_n(&slot->held, held, __ATOMIC_RELEASE);
+    return result;
+}
+
 // ---- before the fork ----
 
 static void end_use(registry_lock *lock) {
@@ -69,7 +87,7 @@ void foreign_let_go(registry_lock *lock) {
     uint32_t state = lock->state;
     // First: a fork of another thread's that nobody prepares copies what is here.
     __atomic_store_n(&lock->state, FOREIGN_IDLE, __ATOMIC_SEQ_CST);
-    if (state == FOREIGN_TAKEN) operations(lock)->unlock(lock->made.lock);
+    if (state == FOREIGN_TAKEN) uncounted(operations(lock)->unlock, lock->made.lock);
     end_use(lock);
 }
 
@@ -102,10 +120,10 @@ static uint64_t time_left(attempt *attempt) {
 // Tries, and after a while of spinning waits: in the lock's own queue if it has one.
 static int try_again(registry_lock *lock, uint64_t left) {
     if (left < ATTEMPT - SPIN) {
-        if (operations(lock)->wait_lock) return operations(lock)->wait_lock(lock->made.lock, left);
+        if (operations(lock)->wait_lock) return wait_uncounted(lock, left);
         platform_sleep(NAP);
     }
-    return operations(lock)->try_lock(lock->made.lock);
+    return uncounted(operations(lock)->try_lock, lock->made.lock);
 }
 
 // False when somebody has the lock.
@@ -131,7 +149,7 @@ static bool take(registry_lock *lock, attempt *attempt) {
         lock->checked = true;
     }
     if (!operations(lock)->try_lock) return true;
-    int result = operations(lock)->try_lock(made->lock);
+    int result = uncounted(operations(lock)->try_lock, made->lock);
     for (;;) {
         if (result == 0 || result == FORKGUARD_MINE) {
             lock->state = result ? FOREIGN_OWN : FOREIGN_TAKEN;
@@ -295,8 +313,8 @@ static enum foreign_state state_at_copy(registry_lock *lock) {
     if (lock->owner == birth.survivor) return FOREIGN_OWN;
     // Discovered late: a thread of the child's may be using it already.
     if (lock->owner > 0) return platform_thread_is_ours(lock->owner) ? FOREIGN_IDLE : FOREIGN_MISSED;
-    if (operations->try_lock(lock->made.lock) != 0) return FOREIGN_MISSED;
-    operations->unlock(lock->made.lock);
+    if (uncounted(operations->try_lock, lock->made.lock) != 0) return FOREIGN_MISSED;
+    uncounted(operations->unlock, lock->made.lock);
     return FOREIGN_TAKEN;
 }
 
@@ -321,7 +339,7 @@ static void make_anew(registry_lock *lock) {
     if (taken_by_us && made->operations->adopt) {
         // What came with taking it goes with an unlock only: a place in the thread's list (musl), a raised priority. Once it is this thread's in name, that is allowed.
         made->operations->adopt(made->lock);
-        made->operations->unlock(made->lock);
+        uncounted(made->operations->unlock, made->lock);
     }
     if (made->flags & FORKGUARD_AFTER_C_PHASES) lock->owes_reinitialization = true;
     else made->operations->reinitialize(made->lock);
@@ -380,8 +398,8 @@ static void finish(registry_lock *lock) {
     if (lock->owes_reinitialization) {
         made->operations->reinitialize(made->lock);
         // A lock that is still taken now would hang its first user: better to say so.
-        int result = made->operations->try_lock ? made->operations->try_lock(made->lock) : EINVAL;
-        if (result == 0) made->operations->unlock(made->lock);
+        int result = made->operations->try_lock ? uncounted(made->operations->try_lock, made->lock) : EINVAL;
+        if (result == 0) uncounted(made->operations->unlock, made->lock);
         else if (made->operations->try_lock) report_hook(made->name, "child", result, 0);
     }
     if (!lock->owes_torn) return;

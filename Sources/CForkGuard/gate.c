@@ -48,6 +48,7 @@
 #include <unistd.h>
 
 #include "forkguard/atfork.h"
+#include "forkguard/section.h"
 
 #define MILLISECOND UINT64_C(1000000)
 
@@ -78,6 +79,9 @@
 
 FORKGUARD_THREAD_LOCAL forkguard_slot *forkguard_thread_slot FORKGUARD_TLS_MODEL;
 
+// Of more forks on one thread, one after the other in the child of the one before, the first ids are remembered, which caches have, and the last.
+#define SURVIVOR_IDS 16
+
 // A slot that somebody is filling in.
 #define SERIAL_RESERVED UINT64_MAX
 
@@ -103,6 +107,11 @@ static struct {
         forkguard_slot *slot;
         forkguard_holder holder;
     } breached[FORKGUARD_REPORT_ENTRIES]; // the first threads that did, each once
+    struct {
+        uint64_t serial; // of the thread that they were
+        uint32_t count;
+        int32_t ids[SURVIVOR_IDS];
+    } before;               // the kernel ids that the survivor had in its ancestors
     uint32_t owed;          // child hooks are to be run
     pthread_key_t key;
     bool has_key;
@@ -219,6 +228,7 @@ static forkguard_slot *make_slot(void) {
     slot->mutex_id = mutex_thread_id();
     platform_own_name(slot->thread_name);
     slot->blocked_on = NULL;
+    slot->sleeps_for = NULL;
     slot->pinned = 0;
     slot->waits_for_turn = 0;
     slot->mark = FORKGUARD_MARK_NONE;
@@ -257,6 +267,12 @@ static bool find_slot(forkguard_slot *slot, void *context) {
     bool same = wanted->serial ? __atomic_load_n(&slot->serial, __ATOMIC_ACQUIRE) == wanted->serial : slot->mutex_id == wanted->mutex_id;
     if (same) wanted->found = slot;
     return !same;
+}
+
+forkguard_slot *gate_slot_of_mutex_id(int32_t mutex_id) {
+    find wanted = {.mutex_id = mutex_id};
+    if (mutex_id > 0) gate_each(find_slot, &wanted);
+    return wanted.found;
 }
 
 forkguard_slot *gate_slot_of(uint64_t serial) {
@@ -351,6 +367,11 @@ static bool park(forkguard_slot *slot, const uint32_t *woken_from) {
     return false;
 }
 
+bool gate_holds_back(const forkguard_slot *slot) {
+    // R4. And the forker itself: prepare handlers of others may run between our closed gate and the fork, on this thread.
+    return slot->held == 1 && slot->serial != __atomic_load_n(&process.forker.serial, __ATOMIC_RELAXED);
+}
+
 void gate_enter(forkguard_slot *slot, const uint32_t *woken_from) {
     for (;;) {
         switch (load_gate()) {
@@ -362,8 +383,7 @@ void gate_enter(forkguard_slot *slot, const uint32_t *woken_from) {
             if (load_gate() == FORKGUARD_GATE_FENCED) return;
             break;
         case FORKGUARD_GATE_CLOSED:
-            // R4. And the forker itself: prepare handlers of others may run between our closed gate and the fork, on this thread.
-            if (slot->held > 1 || slot->serial == __atomic_load_n(&process.forker.serial, __ATOMIC_RELAXED)) return;
+            if (!gate_holds_back(slot)) return;
             if (park(slot, woken_from)) return;
             break;
         case FORKGUARD_GATE_OWED:
@@ -411,10 +431,36 @@ void gate_note(forkguard_slot *slot, forkguard_lock_t *lock) {
 
 void gate_clear_note(forkguard_slot *slot) { write_note(slot, NULL); }
 
+void gate_note_sleep(forkguard_slot *slot, void *lock, void *condition, const forkguard_sleep_operations *operations) {
+    pin(slot);
+    __atomic_store_n(&slot->sequence, slot->sequence + 1, __ATOMIC_RELAXED);
+    slot->letting_go = 0;
+    slot->sleeps_on = condition;
+    slot->sleep_operations = operations;
+    __atomic_store_n(&slot->sleeps_for, lock, __ATOMIC_RELAXED);
+    unpin(slot);
+}
+
+void gate_note_letting_go(forkguard_slot *slot) {
+    pin(slot);
+    __atomic_store_n(&slot->sequence, slot->sequence + 1, __ATOMIC_RELAXED);
+    slot->letting_go = 1;
+    unpin(slot);
+}
+
+// The owner of a lock that is not ours, which `slot` sleeps for; pinned. Who waits on a condition waits for nobody in particular.
+static uint64_t owner_of_other(const forkguard_slot *slot) {
+    if (slot->sleeps_on || slot->letting_go) return 0;
+    const forkguard_slot *owner = gate_slot_of_mutex_id(slot->sleep_operations->owner(slot->sleeps_for));
+    return owner ? __atomic_load_n(&owner->serial, __ATOMIC_ACQUIRE) : 0;
+}
+
 // The serial of the thread that holds the lock which `slot` waits for, and the sequence number of that fact. 0: it waits for none.
 static uint64_t blocker_of(forkguard_slot *slot, uint32_t *sequence) {
     pin(slot);
-    uint64_t owner = slot->blocked_on ? __atomic_load_n(&slot->blocked_on->word, __ATOMIC_SEQ_CST) >> FORKGUARD_WORD_SHIFT : 0;
+    uint64_t owner = 0;
+    if (slot->blocked_on) owner = __atomic_load_n(&slot->blocked_on->word, __ATOMIC_SEQ_CST) >> FORKGUARD_WORD_SHIFT;
+    else if (slot->sleeps_for) owner = owner_of_other(slot);
     *sequence = slot->sequence;
     unpin(slot);
     return owner;
@@ -447,7 +493,7 @@ static bool look_at(forkguard_slot *slot, void *context) {
     if (__atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST)) {
         scan->turn++;
         slot->walk_waited = 1;
-    } else if (__atomic_load_n(&slot->blocked_on, __ATOMIC_SEQ_CST)) {
+    } else if (__atomic_load_n(&slot->blocked_on, __ATOMIC_SEQ_CST) || __atomic_load_n(&slot->sleeps_for, __ATOMIC_SEQ_CST)) {
         scan->candidates++;
     } else {
         scan->inside++;
@@ -584,9 +630,7 @@ static bool leads_to_forker(forkguard_slot *slot, const forkguard_slot *forker, 
 
 uint32_t gate_mark_of_stuck(int32_t mutex_id, forkguard_slot *forker, bool *unyielding) {
     *unyielding = false;
-    find wanted = {.mutex_id = mutex_id};
-    gate_each(find_slot, &wanted);
-    forkguard_slot *slot = wanted.found;
+    forkguard_slot *slot = gate_slot_of_mutex_id(mutex_id);
     if (!slot || slot == forker) return FORKGUARD_MARK_NONE;
     uint32_t waits = __atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST);
     *unyielding = waits == TURN_LENT || (waits && slot->yields);
@@ -764,6 +808,35 @@ void gate_report_vanished(forkguard_report *report, bool prepared) {
             gate_describe(vanished.inside[i], FORKGUARD_MARK_BYPASS, &report->torn_holders[report->torn_holders_count - 1]);
 }
 
+static bool free_handed(forkguard_slot *slot, void *survivor) {
+    if (slot != survivor && slot->sleeps_for)
+        slot->sleep_operations->vanished(slot->sleeps_for, slot->sleeps_on, slot->mutex_id, slot->letting_go != 0);
+    return true;
+}
+
+void gate_free_handed(const forkguard_slot *survivor) { gate_each(free_handed, (void *)(uintptr_t)survivor); }
+
+// The survivor's kernel id is about to change.
+static void remember_id(const forkguard_slot *survivor) {
+    if (gate.before.serial != survivor->serial) gate.before.count = 0;
+    gate.before.serial = survivor->serial;
+    if (gate.before.count == SURVIVOR_IDS) {
+        gate.before.count--;
+        memmove(&gate.before.ids[1], &gate.before.ids[2], (SURVIVOR_IDS - 2) * sizeof gate.before.ids[0]);
+    }
+    gate.before.ids[gate.before.count++] = survivor->thread_id;
+}
+
+size_t forkguard_survivor_ids(int32_t *ids, size_t count, int32_t *now) {
+    const forkguard_slot *survivor = gate.before.count ? gate_slot_of(gate.before.serial) : NULL;
+    if (!survivor) return 0;
+    *now = survivor->thread_id;
+    for (size_t i = 0; i < gate.before.count && i < count; i++) ids[i] = gate.before.ids[i];
+    return gate.before.count;
+}
+
+bool forkguard_thread_vanished(int32_t thread_id) { return gate.horizon != 0 && thread_id > 0 && !platform_thread_is_ours(thread_id); }
+
 void gate_child(forkguard_slot *survivor, bool prepared, bool owed) {
     // Before the horizon moves, while those of the parent still count as live.
     vanished.count = vanished.inside_count = 0;
@@ -774,6 +847,7 @@ void gate_child(forkguard_slot *survivor, bool prepared, bool owed) {
     // A survivor that is not known still uses its slot, so no slot is used again until it is known.
     gate.reusable_below = survivor ? gate.horizon : 0;
     if (survivor) {
+        remember_id(survivor);
         survivor->thread_id = platform_thread_id();
         survivor->mutex_id = mutex_thread_id();
         survivor->pinned = 0;
@@ -790,6 +864,7 @@ void gate_adopt(forkguard_slot *slot) {
     if (FORKGUARD_LIKELY(gate.survivor != 0) || !gate_serial_is_stale(slot->serial)) return;
     slot->pinned = 0;
     slot->mark = FORKGUARD_MARK_NONE;
+    remember_id(slot);
     slot->thread_id = platform_thread_id();
     slot->mutex_id = mutex_thread_id();
     __atomic_store_n(&gate.survivor, slot->serial, __ATOMIC_SEQ_CST);
@@ -834,7 +909,10 @@ void gate_describe(const forkguard_slot *slot, uint32_t mark, forkguard_holder *
 }
 
 forkguard_slot *gate_waiter_behind(const forkguard_lock_t *lock) {
-    uint64_t owner = __atomic_load_n(&lock->word, __ATOMIC_SEQ_CST) >> FORKGUARD_WORD_SHIFT;
+    return gate_waiter_at(__atomic_load_n(&lock->word, __ATOMIC_SEQ_CST) >> FORKGUARD_WORD_SHIFT);
+}
+
+forkguard_slot *gate_waiter_at(uint64_t owner) {
     // A chain longer than this is followed again at the next look.
     for (unsigned steps = 0; steps < 64; steps++) {
         forkguard_slot *slot = owner ? gate_slot_of(owner) : NULL;

@@ -30,6 +30,9 @@ forkguard_slot *gate_slot(void);
 /// before, or NULL: if it has to park, somebody else is woken in its place.
 void gate_enter(forkguard_slot *slot, const uint32_t *woken_from);
 
+/// Whether a closed gate holds back a thread that has counted itself in: it is inside nothing else, and not the forker (R3, R4).
+bool gate_holds_back(const forkguard_slot *slot);
+
 /// Around the sleep of a thread that cannot have a lock, which has counted its attempt out (R5, R6).
 void gate_note(forkguard_slot *slot, forkguard_lock_t *lock);
 void gate_clear_note(forkguard_slot *slot);
@@ -81,6 +84,9 @@ uint32_t gate_list_breaches(forkguard_holder *holders, uint32_t size, uint32_t c
 /// it says so when it next comes to a slow path or forks. Until then what it holds counts as stale: a fork finds it torn.
 void gate_adopt(forkguard_slot *slot);
 
+/// The child's C phase, before gate_child: frees what sleepers that are gone had been handed (section.h).
+void gate_free_handed(const forkguard_slot *survivor);
+
 /// The gate says no longer that hooks are owed.
 void gate_hooks_done(void);
 
@@ -95,6 +101,16 @@ uint32_t gate_mark_of(uint64_t serial, int32_t *thread_id);
 
 /// The one thread that waits for its turn to fork and on which the holder of `lock` depends, or NULL. For a forker in its hooks (R22).
 forkguard_slot *gate_waiter_behind(const forkguard_lock_t *lock);
+
+/// The same for the thread with this serial.
+forkguard_slot *gate_waiter_at(uint64_t owner);
+
+/// The live slot of the thread that mutexes know by this id, or NULL.
+forkguard_slot *gate_slot_of_mutex_id(int32_t mutex_id);
+
+/// Writes, or clears, a note for a lock that is not ours; wakes the forker. `letting_go` keeps the note and says that what it points to may be gone.
+void gate_note_sleep(forkguard_slot *slot, void *lock, void *condition, const struct forkguard_sleep_operations *operations);
+void gate_note_letting_go(forkguard_slot *slot);
 
 /// Why the thread that mutexes know by this id cannot let go of anything before the forker's fork is over (FORKGUARD_MARK_TURN, _CHAIN), or FORKGUARD_MARK_NONE. While the
 /// gate is closed. `unyielding`: it waits for its turn, and would not be out after it.

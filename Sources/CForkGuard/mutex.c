@@ -176,6 +176,18 @@ int32_t mutex_thread_id(void) { return 0; }
 
 #if TELLS
 
+// ForkGuardRuntime may lead this object's imports through the gate. What a fork itself does is not to go there; an address in data is none of those imports.
+static const volatile struct {
+    int (*mutex_trylock)(pthread_mutex_t *);
+    int (*mutex_timedlock)(pthread_mutex_t *, const struct timespec *);
+    int (*mutex_unlock)(pthread_mutex_t *);
+    int (*rwlock_trywrlock)(pthread_rwlock_t *);
+    int (*rwlock_timedwrlock)(pthread_rwlock_t *, const struct timespec *);
+    int (*rwlock_unlock)(pthread_rwlock_t *);
+} direct = {
+    pthread_mutex_trylock, pthread_mutex_timedlock, pthread_mutex_unlock, pthread_rwlock_trywrlock, pthread_rwlock_timedwrlock, pthread_rwlock_unlock,
+};
+
 // Memory that was freed may be gone, or somebody else's. What is certainly no mutex any more is not touched; a mutex that was made in the same place
 // cannot be told from the one that was registered.
 static int check_mutex(void *lock) {
@@ -186,9 +198,9 @@ static int check_mutex(void *lock) {
 
 int32_t mutex_thread_id(void) {
     pthread_mutex_t mutex = RECURSIVE;
-    if (pthread_mutex_trylock(&mutex) != 0) return 0;
+    if (direct.mutex_trylock(&mutex) != 0) return 0;
     int32_t owner = owner_of_mutex(&mutex);
-    pthread_mutex_unlock(&mutex);
+    direct.mutex_unlock(&mutex);
     return owner;
 }
 
@@ -199,7 +211,7 @@ static int busy_if_refused(int result, const pthread_mutex_t *mutex) { return re
 
 static int try_mutex(void *lock) {
     if (is_mine(owner_of_mutex(lock))) return FORKGUARD_MINE;
-    return busy_if_refused(pthread_mutex_trylock(lock), lock);
+    return busy_if_refused(direct.mutex_trylock(lock), lock);
 }
 
 // Both C libraries measure these deadlines by CLOCK_REALTIME; one that jumps costs a window more or less.
@@ -216,15 +228,15 @@ static int busy_if_late(int result) { return result == ETIMEDOUT || result == ED
 
 static int wait_mutex(void *lock, uint64_t nanoseconds) {
     struct timespec end = in(nanoseconds);
-    return busy_if_refused(busy_if_late(pthread_mutex_timedlock(lock, &end)), lock);
+    return busy_if_refused(busy_if_late(direct.mutex_timedlock(lock, &end)), lock);
 }
 
 static int wait_rwlock(void *lock, uint64_t nanoseconds) {
     struct timespec end = in(nanoseconds);
-    return busy_if_late(pthread_rwlock_timedwrlock(lock, &end));
+    return busy_if_late(direct.rwlock_timedwrlock(lock, &end));
 }
 
-static int unlock_mutex(void *lock) { return pthread_mutex_unlock(lock); }
+static int unlock_mutex(void *lock) { return direct.mutex_unlock(lock); }
 
 static int check_rwlock(void *lock) {
     pthread_rwlock_t copy;
@@ -232,8 +244,8 @@ static int check_rwlock(void *lock) {
     return rwlock_refusal(&copy);
 }
 
-static int try_rwlock(void *lock) { return is_mine(owner_of_rwlock(lock)) ? FORKGUARD_MINE : pthread_rwlock_trywrlock(lock); }
-static int unlock_rwlock(void *lock) { return pthread_rwlock_unlock(lock); }
+static int try_rwlock(void *lock) { return is_mine(owner_of_rwlock(lock)) ? FORKGUARD_MINE : direct.rwlock_trywrlock(lock); }
+static int unlock_rwlock(void *lock) { return direct.rwlock_unlock(lock); }
 
 static int check_condition(void *lock) {
     pthread_cond_t copy;

@@ -12,6 +12,7 @@
 FORKGUARD_BEGIN
 
 struct forkguard_lock;
+struct forkguard_sleep_operations;
 
 /// What the gate's word may hold. Only OPEN lets the fast path through, so everything else (a fork that is being prepared, a child
 /// that does not know yet that it is one, a kernel without membarrier) is one compare.
@@ -40,6 +41,10 @@ typedef struct forkguard_slot {
 
     // Written when it sleeps or forks.
     struct forkguard_lock *FORKGUARD_NULLABLE blocked_on; // its note
+    void *FORKGUARD_NULLABLE sleeps_for; // its note for a lock that is not ours (section.h)
+    void *FORKGUARD_NULLABLE sleeps_on;  // the condition that gives it back, or NULL
+    const struct forkguard_sleep_operations *FORKGUARD_NULLABLE sleep_operations;
+    uint32_t letting_go;     // that lock had been handed to it beside a closed gate: it may be gone any moment
     uint32_t sequence;       // grows whenever the note is written or cleared
     uint32_t pinned;         // 1 while somebody reads the note or its owner clears it
     uint32_t waits_for_turn; // it waits for its turn to fork, or has lent it

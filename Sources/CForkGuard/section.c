@@ -1,0 +1,60 @@
+// Gated sections around locks that are not ours, and what can be told of threads that are gone.
+
+#include "forkguard/section.h"
+
+#include "gate.h"
+#include "turn.h"
+
+// How long a forker in a hook sleeps before it looks again whether the holder now waits for its turn (R22).
+#define LENDING_INTERVAL UINT64_C(5000000)
+
+// Making a slot uses the C library's mutexes, which may be gated.
+static FORKGUARD_THREAD_LOCAL bool making_slot FORKGUARD_TLS_MODEL;
+
+forkguard_slot *forkguard_section_begin_slow(void) {
+    if (making_slot) return NULL;
+    making_slot = true;
+    forkguard_slot *slot = gate_slot();
+    making_slot = false;
+    __atomic_store_n(&slot->held, slot->held + 1, __ATOMIC_SEQ_CST);
+    gate_enter(slot, NULL);
+    return slot;
+}
+
+void forkguard_section_enter_slow(forkguard_slot *slot) {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    gate_enter(slot, NULL);
+}
+
+void forkguard_section_sleep(forkguard_slot *slot, void *lock, void *condition, const forkguard_sleep_operations *operations) {
+    // The note first: from the moment that it is counted out the lock may come.
+    gate_note_sleep(slot, lock, condition, operations);
+    // A forker that must sleep between its closed gate and the fork, in somebody's prepare handler, would wait for ever for one that waits for the gate.
+    if (slot->fork_state == FORK_CLOSED) gate_give_up();
+    __atomic_store_n(&slot->held, slot->held - 1, __ATOMIC_SEQ_CST); // R5
+    if (__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_SEQ_CST) == FORKGUARD_GATE_CLOSED) gate_wake_forker();
+}
+
+bool forkguard_section_wake(forkguard_slot *slot) {
+    __atomic_store_n(&slot->held, slot->held + 1, __ATOMIC_SEQ_CST); // R1
+    if (__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_SEQ_CST) == FORKGUARD_GATE_CLOSED && gate_holds_back(slot)) {
+        // It may be copied here: not counted when the forker looked, with the lock in hand, and with its note.
+        gate_note_letting_go(slot);
+        return false;
+    }
+    gate_note_sleep(slot, NULL, NULL, NULL);
+    return true;
+}
+
+void forkguard_section_park(forkguard_slot *slot) {
+    gate_note_sleep(slot, NULL, NULL, NULL);
+    gate_enter(slot, NULL);
+}
+
+uint64_t forkguard_section_patience(forkguard_slot *slot, int32_t owner) {
+    if (slot->fork_state != FORK_HOOKS) return 0;
+    const forkguard_slot *holder = gate_slot_of_mutex_id(owner);
+    forkguard_slot *waiter = holder ? gate_waiter_at(__atomic_load_n(&holder->serial, __ATOMIC_ACQUIRE)) : NULL;
+    if (waiter) turn_lend(slot, waiter);
+    return LENDING_INTERVAL;
+}

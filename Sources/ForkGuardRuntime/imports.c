@@ -1,0 +1,289 @@
+// Leading imports to wrappers.
+//
+// An object that calls a function of another one does so through a word in its own table, which the dynamic linker fills in (R_X86_64_JUMP_SLOT
+// and GLOB_DAT, R_AARCH64_JUMP_SLOT and GLOB_DAT; ELF gABI, chapter 5, and the processors' supplements). We put our wrapper's address there.
+//
+// Why not define functions of the same name, which the dynamic linker would find first? Because it finds them first only in an executable: a library that Python loads
+// comes after the C library in the order of search. And because Swift's runtime is linked with protected symbols: its own calls of its own
+// functions do not look for them. Its metadata accessors call swift_getGenericMetadata directly, and a program that uses the standard library's generic types would go
+// around every wrapper of that name. What all of that comes down to are calls out of the runtime, to the C library's mutexes: metadata that is being made is
+// guarded by a mutex that its maker holds until it is done (AtomicWaitQueue.h, Swift 5.7 and later). Those calls cannot go around. And they
+// are rare: what is in a cache takes no lock.
+//
+// The words may lie in memory that the dynamic linker has made read-only (PT_GNU_RELRO). Then it is made writable for a moment.
+
+#include "imports.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#define IS_IMPORT(type) ((type) == R_X86_64_JUMP_SLOT || (type) == R_X86_64_GLOB_DAT)
+#elif defined(__aarch64__)
+#define IS_IMPORT(type) ((type) == R_AARCH64_JUMP_SLOT || (type) == R_AARCH64_GLOB_DAT)
+#else
+#define IS_IMPORT(type) ((void)(type), false)
+#endif
+
+// Somewhere in the Swift runtime. Weak: a C program may link the product too.
+extern void swift_retain(void) __attribute__((weak));
+
+static struct {
+    const void *base;      // where the object with the Swift runtime begins, or NULL
+    const void *own_base;  // and the one with this code
+    char path[1024];
+    bool is_static;
+    size_t led;
+    struct {
+        const char *name;
+        size_t count;
+    } in_runtime[64];
+} found;
+
+bool imports_has_runtime(void) { return found.base != NULL; }
+bool imports_runtime_is_static(void) { return found.is_static; }
+
+// ---- objects ----
+
+typedef struct object {
+    const char *name;
+    uintptr_t base;
+    const ElfW(Sym) *symbols;
+    const char *strings;
+    const uint32_t *gnu_hash;
+    const ElfW(Rela) *tables[2];
+    size_t counts[2];
+    uintptr_t relro, relro_end;
+} object;
+
+static bool describe(const struct dl_phdr_info *info, object *object) {
+    memset(object, 0, sizeof *object);
+    object->name = info->dlpi_name ? info->dlpi_name : "";
+    object->base = info->dlpi_addr;
+    const ElfW(Dyn) *dynamic = NULL;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        if (header->p_type == PT_DYNAMIC) dynamic = (const ElfW(Dyn) *)(object->base + header->p_vaddr);
+        if (header->p_type == PT_GNU_RELRO) {
+            object->relro = object->base + header->p_vaddr;
+            object->relro_end = object->relro + header->p_memsz;
+        }
+    }
+    if (!dynamic) return false;
+    size_t sizes[2] = {0}, relative = 0;
+    // glibc adds the base to these words where an object may be written to, which vdso's is not.
+#define ADDRESS(value) ((value) < object->base ? object->base + (value) : (value))
+    for (; dynamic->d_tag != DT_NULL; dynamic++) {
+        uintptr_t value = dynamic->d_un.d_ptr;
+        switch (dynamic->d_tag) {
+        case DT_SYMTAB: object->symbols = (const ElfW(Sym) *)ADDRESS(value); break;
+        case DT_STRTAB: object->strings = (const char *)ADDRESS(value); break;
+        case DT_GNU_HASH: object->gnu_hash = (const uint32_t *)ADDRESS(value); break;
+        case DT_JMPREL: object->tables[0] = (const ElfW(Rela) *)ADDRESS(value); break;
+        case DT_RELA: object->tables[1] = (const ElfW(Rela) *)ADDRESS(value); break;
+        case DT_PLTRELSZ: sizes[0] = value; break;
+        case DT_RELASZ: sizes[1] = value; break;
+        case DT_RELACOUNT: relative = value; break;
+        case DT_PLTREL: if (value != DT_RELA) return false; break;
+        }
+    }
+#undef ADDRESS
+    object->counts[0] = object->tables[0] ? sizes[0] / sizeof(ElfW(Rela)) : 0;
+    object->counts[1] = object->tables[1] ? sizes[1] / sizeof(ElfW(Rela)) : 0;
+    // The first ones are relative by the linker's promise (DT_RELACOUNT): nothing is imported there.
+    if (relative < object->counts[1]) {
+        object->tables[1] += relative;
+        object->counts[1] -= relative;
+    } else {
+        object->counts[1] = 0;
+    }
+    return object->symbols && object->strings;
+}
+
+static const char *last_part(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static bool begins(const char *text, const char *beginning) { return strncmp(text, beginning, strlen(beginning)) == 0; }
+
+// The C library itself, which would call wrappers from inside its own locks; and the sanitizers, which have wrappers of their own.
+static bool is_left_alone(const char *path) {
+    static const char *const names[] = {"libc.so", "libc-", "ld-linux", "ld-musl", "libpthread", "libdl.", "librt.", "linux-vdso", "libasan", "libtsan", "libubsan", "libclang_rt"};
+    const char *name = last_part(path);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (begins(name, names[i])) return true;
+    return false;
+}
+
+static bool is_runtime(const object *object) {
+    if (object->base == (uintptr_t)found.base) return true;
+    static const char *const names[] = {"libswiftCore.so", "libswift_Concurrency.so", "libswiftDistributed.so", "libswiftObservation.so", "libswift_Differentiation.so"};
+    const char *name = last_part(object->name);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return false;
+}
+
+// ---- finding what is real ----
+
+static int find_executable(struct dl_phdr_info *info, size_t size, void *base) {
+    (void)size;
+    *(uintptr_t *)base = info->dlpi_addr;
+    return 1; // the first one is the executable
+}
+
+static int find_own(struct dl_phdr_info *info, size_t size, void *address) {
+    (void)size;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        uintptr_t begin = info->dlpi_addr + header->p_vaddr;
+        if (header->p_type != PT_LOAD || (uintptr_t)address < begin || (uintptr_t)address >= begin + header->p_memsz) continue;
+        found.own_base = (const void *)info->dlpi_addr;
+        return 1;
+    }
+    return 0;
+}
+
+bool imports_find(const import *imports, size_t count, const char **reason) {
+    uintptr_t executable = 0;
+    dl_iterate_phdr(find_executable, &executable);
+    if (executable == 0) {
+        *reason = "the executable is not position independent: its function addresses are its own imports";
+        return false;
+    }
+    Dl_info info;
+    void *runtime = NULL;
+    dl_iterate_phdr(find_own, (void *)(uintptr_t)imports_find);
+    if (swift_retain && dladdr((const void *)(uintptr_t)swift_retain, &info) && info.dli_fname) {
+        found.base = info.dli_fbase;
+        found.is_static = info.dli_fbase == found.own_base;
+        strncpy(found.path, info.dli_fname, sizeof found.path - 1);
+        if (!found.is_static) runtime = dlopen(found.path, RTLD_LAZY | RTLD_NOLOAD);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (*imports[i].real) continue;
+        void *library = imports[i].library ? dlopen(imports[i].library, RTLD_LAZY | RTLD_NOLOAD) : runtime;
+        if (!library) continue;
+        *imports[i].real = dlsym(library, imports[i].name);
+        if (imports[i].library) dlclose(library);
+    }
+    if (runtime) dlclose(runtime);
+    return true;
+}
+
+// ---- leading ----
+
+typedef struct lead {
+    const import *imports;
+    size_t count;
+    uint32_t cures;
+} lead;
+
+static const import *import_of(const lead *lead, const char *name, bool runtime) {
+    for (size_t i = 0; i < lead->count; i++) {
+        const import *import = &lead->imports[i];
+        if (import->name[0] != name[0] || strcmp(import->name, name) != 0) continue;
+        bool wanted = (import->cure & lead->cures) || (runtime && (import->runtime_cure & lead->cures));
+        return wanted && *import->real ? import : NULL;
+    }
+    return NULL;
+}
+
+static bool write_word(const object *object, void **word, void *value) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)word & -page;
+    bool protected = (uintptr_t)word >= object->relro && (uintptr_t)word < object->relro_end;
+    if (protected && mprotect((void *)first, page, PROT_READ | PROT_WRITE) != 0) return false;
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+    // The page that the protected part ends in was left writable by the dynamic linker.
+    if (protected && first + page <= (object->relro_end & -page)) mprotect((void *)first, page, PROT_READ);
+    return true;
+}
+
+static void count_in_runtime(const char *name) {
+    for (size_t i = 0; i < sizeof found.in_runtime / sizeof *found.in_runtime; i++) {
+        if (found.in_runtime[i].name && strcmp(found.in_runtime[i].name, name) != 0) continue;
+        found.in_runtime[i].name = name;
+        found.in_runtime[i].count++;
+        return;
+    }
+}
+
+size_t imports_led_in_runtime(const char *name) {
+    for (size_t i = 0; i < sizeof found.in_runtime / sizeof *found.in_runtime && found.in_runtime[i].name; i++)
+        if (strcmp(found.in_runtime[i].name, name) == 0) return found.in_runtime[i].count;
+    return 0;
+}
+
+static int lead_object(struct dl_phdr_info *info, size_t size, void *context) {
+    (void)size;
+    const lead *lead = context;
+    object object;
+    if (is_left_alone(info->dlpi_name ? info->dlpi_name : "") || !describe(info, &object)) return 0;
+    bool runtime = is_runtime(&object);
+    for (unsigned t = 0; t < 2; t++)
+        for (size_t i = 0; i < object.counts[t]; i++) {
+            const ElfW(Rela) *relocation = &object.tables[t][i];
+            if (!IS_IMPORT(ELF64_R_TYPE(relocation->r_info))) continue;
+            const char *name = object.strings + object.symbols[ELF64_R_SYM(relocation->r_info)].st_name;
+            const import *import = import_of(lead, name, runtime);
+            if (!import) continue;
+            void **word = (void **)(object.base + relocation->r_offset);
+            if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == import->wrapper || !write_word(&object, word, import->wrapper)) continue;
+            found.led++;
+            if (runtime) count_in_runtime(import->name);
+        }
+    return 0;
+}
+
+size_t imports_lead(const import *imports, size_t count, uint32_t cures) {
+    lead lead = {imports, count, cures};
+    dl_iterate_phdr(lead_object, &lead);
+    return found.led;
+}
+
+// ---- which runtime ----
+
+// Adds up names, so that their order does not count (FNV-1a, 64 bits).
+static uint64_t hash_of(const char *name) {
+    uint64_t hash = UINT64_C(14695981039346656037);
+    for (; *name; name++) hash = (hash ^ (unsigned char)*name) * UINT64_C(1099511628211);
+    return hash;
+}
+
+static size_t symbols_in(const object *object) {
+    // DT_GNU_HASH: number of buckets, first symbol, size of the filter; the last chain ends with an odd word.
+    const uint32_t *hash = object->gnu_hash;
+    if (!hash) return 0;
+    uint32_t buckets = hash[0], first = hash[1], filter = hash[2], last = 0;
+    const uint32_t *bucket = hash + 4 + filter * (sizeof(ElfW(Addr)) / 4), *chain = bucket + buckets;
+    for (uint32_t i = 0; i < buckets; i++)
+        if (bucket[i] > last) last = bucket[i];
+    if (last < first) return first;
+    while (!(chain[last - first] & 1)) last++;
+    return last + 1;
+}
+
+static int sum_names(struct dl_phdr_info *info, size_t size, void *sum) {
+    (void)size;
+    object object;
+    if ((const void *)info->dlpi_addr != found.base || !describe(info, &object)) return 0;
+    size_t count = symbols_in(&object);
+    for (size_t i = 0; i < count; i++) {
+        const ElfW(Sym) *symbol = &object.symbols[i];
+        const char *name = object.strings + symbol->st_name;
+        if (symbol->st_shndx == SHN_UNDEF || ELF64_ST_TYPE(symbol->st_info) != STT_FUNC) continue;
+        if (begins(name, "swift_") || begins(name, "_swift_")) *(uint64_t *)sum += hash_of(name);
+    }
+    return 1;
+}
+
+uint64_t imports_fingerprint(void) {
+    uint64_t sum = 0;
+    if (found.base && !found.is_static) dl_iterate_phdr(sum_names, &sum);
+    return sum;
+}

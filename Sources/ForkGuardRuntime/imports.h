@@ -1,0 +1,36 @@
+// Inside the product: leading the imports of loaded objects to wrappers.
+
+#ifndef FORKGUARD_IMPORTS_H
+#define FORKGUARD_IMPORTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/// One function that is led through the gate.
+typedef struct import {
+    const char *name;
+    const char *library; // where the real one is, as dlopen(3) knows it; NULL: the Swift runtime
+    void *wrapper;
+    void **real;    // found at start
+    uint32_t cure;  // enum forkguard_runtime_cures, with which it is led in every object
+    uint32_t runtime_cure; // the one with which it is led in the Swift runtime's objects only, or 0
+} import;
+
+/// Finds what is real. False when the process cannot be helped, with the reason.
+bool imports_find(const import *imports, size_t count, const char **reason);
+
+/// Leads the imports of all loaded objects for these cures; returns how many there are now.
+size_t imports_lead(const import *imports, size_t count, uint32_t cures);
+
+/// How many of the Swift runtime's own imports of `name` are led.
+size_t imports_led_in_runtime(const char *name);
+
+/// A sum over the names that the Swift runtime exports: which version it is. 0 where it is part of the executable.
+uint64_t imports_fingerprint(void);
+
+/// Whether the Swift runtime is in this process, and whether it is linked into the executable.
+bool imports_has_runtime(void);
+bool imports_runtime_is_static(void);
+
+#endif

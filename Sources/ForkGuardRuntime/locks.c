@@ -1,0 +1,353 @@
+// pthread mutexes, read-write locks and conditions as gated sections.
+//
+// A plain mutex has no serial of ours, and the C library's own waits hand it over inside: so a thread counts itself in before it tries, and out while it
+// sleeps (section.h has the protocol). Counted in after the lock instead, a fork in between found it held: 5 of 99.
+//
+// A mutex is taken with a try first. Where that fails, the thread sleeps in the C library's own lock, counted out, and comes back with the mutex in hand; beside a closed
+// gate it lets go of it again before it has run a line of its own. A condition's wait comes back with its mutex in the same way. A read-write lock notes sleeping
+// readers in its own words, where a child could not tell them from holders; so nobody sleeps in it: who cannot have it sleeps here, by its address, until somebody
+// unlocks.
+//
+// Robust and process-shared ones are left alone: their holders may be other processes.
+
+#include "locks.h"
+
+#include "ghosts.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "forkguard.h"
+
+#if defined(__GLIBC__)
+
+real_locks real;
+
+// glibc, nptl/pthreadP.h; see Sources/CForkGuard/mutex.c for why these cannot change.
+enum { KIND_TYPE = 3, KIND_ROBUST = 16, KIND_SHARED = 128 };
+enum { CONDITION_SHARED = 1, CONDITION_CLOCK = 2, CONDITION_WAITERS = 3 };
+
+static bool is_ours(const pthread_mutex_t *mutex) { return !(mutex->__data.__kind & (KIND_ROBUST | KIND_SHARED)); }
+
+static int32_t owner_of(const void *lock) { return __atomic_load_n(&((const pthread_mutex_t *)lock)->__data.__owner, __ATOMIC_RELAXED); }
+
+static void make_free(pthread_mutex_t *mutex) {
+    mutex->__data.__lock = 0;
+    mutex->__data.__count = 0;
+    mutex->__data.__owner = 0;
+    mutex->__data.__nusers = 0;
+}
+
+static void sleeper_vanished(void *lock, void *condition, int32_t sleeper, bool letting_go) {
+    pthread_mutex_t *mutex = lock;
+    if (letting_go) {
+        pthread_mutex_t copy;
+        if (read_safely(&copy, mutex, sizeof copy) && copy.__data.__lock != 0 && copy.__data.__owner == sleeper && is_ours(&copy)) make_free(mutex);
+        return;
+    }
+    // Not noted yet whose it is: a sleeper's, who is about to. Only sleepers take a mutex beside a closed gate.
+    if (mutex->__data.__lock != 0 && (mutex->__data.__owner == sleeper || mutex->__data.__owner == 0)) make_free(mutex);
+    pthread_cond_t *waited = condition;
+    if (!waited || waited->__data.__wrefs >> CONDITION_WAITERS == 0) return;
+    // Its waiters are gone: a signal would be lost to them, and pthread_cond_destroy(3p) wait for them.
+    unsigned clock = waited->__data.__wrefs & CONDITION_CLOCK;
+    memset(waited, 0, sizeof *waited);
+    waited->__data.__wrefs = clock;
+}
+
+static const forkguard_sleep_operations mutex_sleep = {owner_of, sleeper_vanished};
+
+// ---- mutexes ----
+
+typedef struct wait {
+    const struct timespec *deadline; // NULL: none
+    clockid_t clock;
+} wait;
+
+static struct timespec after(clockid_t clock, uint64_t nanoseconds) {
+    struct timespec time;
+    clock_gettime(clock, &time);
+    nanoseconds += (uint64_t)time.tv_nsec;
+    time.tv_sec += (time_t)(nanoseconds / 1000000000);
+    time.tv_nsec = (long)(nanoseconds % 1000000000);
+    return time;
+}
+
+static bool is_later(const struct timespec *a, const struct timespec *b) {
+    return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
+}
+
+// Sleeps for the mutex. `again`: it came back early, only to look again.
+static int sleep_for(pthread_mutex_t *mutex, const wait *wait, uint64_t patience, bool *again) {
+    *again = false;
+    if (patience == 0) {
+        if (!wait->deadline) return real.mutex_lock(mutex);
+        return wait->clock == CLOCK_REALTIME ? real.mutex_timedlock(mutex, wait->deadline)
+                                             : real.mutex_clocklock(mutex, wait->clock, wait->deadline);
+    }
+    clockid_t clock = wait->deadline ? wait->clock : CLOCK_REALTIME;
+    struct timespec end = after(clock, patience);
+    bool last = wait->deadline && !is_later(wait->deadline, &end);
+    if (last) end = *wait->deadline;
+    int result = clock == CLOCK_REALTIME ? real.mutex_timedlock(mutex, &end) : real.mutex_clocklock(mutex, clock, &end);
+    *again = result == ETIMEDOUT && !last;
+    return result;
+}
+
+// A mutex that was held over the fork: by the thread that called it, which has another id now; or by one that is gone.
+static bool settle(pthread_mutex_t *mutex) {
+    int32_t owner = owner_of(mutex), now;
+    switch (holder_of(owner, &now)) {
+    case HOLDER_LIVES: return false;
+    case HOLDER_SURVIVED: return __atomic_compare_exchange_n(&mutex->__data.__owner, &owner, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    default: refuse_torn("a pthread mutex", mutex, owner);
+    }
+}
+
+static __attribute__((noinline)) int lock_slowly(forkguard_slot *slot, pthread_mutex_t *mutex, int result, const wait *wait) {
+    int saved = errno;
+    while (result == EBUSY) {
+        if (settle(mutex)) {
+            result = real.mutex_trylock(mutex);
+            continue;
+        }
+        uint64_t patience = forkguard_section_patience(slot, owner_of(mutex));
+        forkguard_section_sleep(slot, mutex, NULL, &mutex_sleep);
+        bool again;
+        result = sleep_for(mutex, wait, patience, &again);
+        if (!forkguard_section_wake(slot)) {
+            if (result == 0) {
+                real.mutex_unlock(mutex);
+                again = true;
+            }
+            forkguard_section_park(slot);
+        }
+        if (again) result = real.mutex_trylock(mutex);
+    }
+    if (result != 0) forkguard_section_end(slot);
+    errno = saved;
+    return result;
+}
+
+int gated_mutex_lock(pthread_mutex_t *mutex) {
+    forkguard_slot *slot = is_ours(mutex) ? forkguard_section_begin() : NULL;
+    if (!slot) return real.mutex_lock(mutex);
+    int result = real.mutex_trylock(mutex);
+    return FORKGUARD_LIKELY(result == 0) ? 0 : lock_slowly(slot, mutex, result, &(wait){0});
+}
+
+int gated_mutex_trylock(pthread_mutex_t *mutex) {
+    forkguard_slot *slot = is_ours(mutex) ? forkguard_section_begin() : NULL;
+    int result = real.mutex_trylock(mutex);
+    if (FORKGUARD_LIKELY(result == 0) || !slot) return result;
+    if (result == EBUSY && settle(mutex)) result = real.mutex_trylock(mutex);
+    if (result != 0) forkguard_section_end(slot);
+    return result;
+}
+
+int gated_mutex_clocklock(pthread_mutex_t *mutex, clockid_t clock, const struct timespec *deadline) {
+    forkguard_slot *slot = is_ours(mutex) ? forkguard_section_begin() : NULL;
+    if (!slot) return clock == CLOCK_REALTIME ? real.mutex_timedlock(mutex, deadline) : real.mutex_clocklock(mutex, clock, deadline);
+    int result = real.mutex_trylock(mutex);
+    return FORKGUARD_LIKELY(result == 0) ? 0 : lock_slowly(slot, mutex, result, &(wait){deadline, clock});
+}
+
+int gated_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *deadline) {
+    return gated_mutex_clocklock(mutex, CLOCK_REALTIME, deadline);
+}
+
+int gated_mutex_unlock(pthread_mutex_t *mutex) {
+    bool ours = is_ours(mutex); // it may be gone after it was unlocked
+    int result = real.mutex_unlock(mutex);
+    // EPERM: it notes the id that this thread had in the parent.
+    if (result == EPERM && ours && settle(mutex)) result = real.mutex_unlock(mutex);
+    forkguard_slot *slot = forkguard_thread_slot;
+    // One that was locked before the wrappers were there is not counted.
+    if (FORKGUARD_LIKELY(result == 0) && ours && slot && slot->held != 0) forkguard_section_end(slot);
+    return result;
+}
+
+// ---- conditions ----
+
+static void come_back(forkguard_slot *slot, pthread_mutex_t *mutex) {
+    if (forkguard_section_wake(slot)) return;
+    // Early, as if woken for nothing (pthread_cond_wait(3p) allows that): before it runs anything it must have the mutex as everybody does.
+    real.mutex_unlock(mutex);
+    forkguard_section_park(slot);
+    int result = real.mutex_trylock(mutex);
+    if (result != 0) lock_slowly(slot, mutex, result, &(wait){0});
+}
+
+typedef struct waiter {
+    forkguard_slot *slot;
+    pthread_mutex_t *mutex;
+} waiter;
+
+// A thread that is cancelled in its wait has the mutex in its cleanup handlers.
+static void come_back_cancelled(void *context) { come_back(((waiter *)context)->slot, ((waiter *)context)->mutex); }
+
+static int wait_for(pthread_cond_t *condition, pthread_mutex_t *mutex, const wait *wait) {
+    if (!wait->deadline) return real.cond_wait(condition, mutex);
+    // Without a clock the condition's own counts.
+    return wait->clock < 0 ? real.cond_timedwait(condition, mutex, wait->deadline)
+                           : real.cond_clockwait(condition, mutex, wait->clock, wait->deadline);
+}
+
+static int wait_gated(pthread_cond_t *condition, pthread_mutex_t *mutex, const wait *wait) {
+    forkguard_slot *slot = forkguard_thread_slot;
+    if (!slot || slot->held == 0 || !is_ours(mutex) || (condition->__data.__wrefs & CONDITION_SHARED)) return wait_for(condition, mutex, wait);
+    waiter waiter = {slot, mutex};
+    int result;
+    forkguard_section_sleep(slot, mutex, condition, &mutex_sleep);
+    pthread_cleanup_push(come_back_cancelled, &waiter);
+    result = wait_for(condition, mutex, wait);
+    pthread_cleanup_pop(0);
+    come_back(slot, mutex);
+    return result;
+}
+
+int gated_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex) { return wait_gated(condition, mutex, &(wait){0}); }
+
+int gated_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *deadline) {
+    return wait_gated(condition, mutex, &(wait){deadline, -1});
+}
+
+int gated_cond_clockwait(pthread_cond_t *condition, pthread_mutex_t *mutex, clockid_t clock, const struct timespec *deadline) {
+    return wait_gated(condition, mutex, &(wait){deadline, clock});
+}
+
+// ---- read-write locks ----
+
+// Where those sleep who cannot have a read-write lock, by its address.
+#define BEDS 64
+static struct bed {
+    uint32_t sleepers, event;
+    char apart[56];
+} beds[BEDS];
+
+static struct bed *bed_of(const void *lock) { return &beds[((uintptr_t)lock >> 6 ^ (uintptr_t)lock >> 12) % BEDS]; }
+
+// The longest sleep: somebody may unlock who does not come through here.
+#define NAP UINT64_C(5000000)
+
+static int32_t writer_of(const void *lock) { return __atomic_load_n(&((const pthread_rwlock_t *)lock)->__data.__cur_writer, __ATOMIC_RELAXED); }
+
+static void rwlock_sleeper_vanished(void *lock, void *condition, int32_t sleeper, bool letting_go) {
+    (void)condition, (void)sleeper, (void)letting_go;
+    struct bed *bed = bed_of(lock);
+    if (bed->sleepers != 0) bed->sleepers--;
+}
+
+static const forkguard_sleep_operations rwlock_sleep = {writer_of, rwlock_sleeper_vanished};
+
+static bool settle_rwlock(pthread_rwlock_t *lock) {
+    int32_t writer = writer_of(lock), now;
+    switch (holder_of(writer, &now)) {
+    case HOLDER_LIVES: return false;
+    case HOLDER_SURVIVED:
+        return __atomic_compare_exchange_n(&lock->__data.__cur_writer, &writer, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    default: refuse_torn("a pthread read-write lock", lock, writer);
+    }
+}
+
+static __attribute__((noinline)) int rwlock_slowly(forkguard_slot *slot, pthread_rwlock_t *lock, int (*try_lock)(pthread_rwlock_t *), const wait *wait) {
+    int saved = errno, result = EBUSY;
+    struct bed *bed = bed_of(lock);
+    while (result == EBUSY) {
+        settle_rwlock(lock);
+        // The try says busy also where the lock would say that it is this thread's already.
+        if (writer_of(lock) == (int32_t)slot->thread_id) {
+            result = EDEADLK;
+            break;
+        }
+        uint64_t patience = forkguard_section_patience(slot, writer_of(lock));
+        struct timespec nap = {.tv_nsec = (long)(patience && patience < NAP ? patience : NAP)};
+        __atomic_fetch_add(&bed->sleepers, 1, __ATOMIC_SEQ_CST);
+        uint32_t event = __atomic_load_n(&bed->event, __ATOMIC_SEQ_CST);
+        // Once more, now that who unlocks sees this sleeper.
+        result = try_lock(lock);
+        if (result == EBUSY) {
+            forkguard_section_sleep(slot, lock, NULL, &rwlock_sleep);
+            syscall(SYS_futex, &bed->event, FUTEX_WAIT_PRIVATE, event, &nap, NULL, 0);
+            if (!forkguard_section_wake(slot)) forkguard_section_park(slot);
+        }
+        __atomic_fetch_sub(&bed->sleepers, 1, __ATOMIC_SEQ_CST);
+        if (result != EBUSY) break;
+        result = try_lock(lock);
+        if (result == EBUSY && wait->deadline) {
+            struct timespec now;
+            clock_gettime(wait->clock, &now);
+            if (!is_later(wait->deadline, &now)) result = ETIMEDOUT;
+        }
+    }
+    if (result != 0) forkguard_section_end(slot);
+    errno = saved;
+    return result;
+}
+
+// Among processes: the C library's own way, uncounted.
+static bool is_shared(const pthread_rwlock_t *lock) { return lock->__data.__shared != 0; }
+
+static int lock_rwlock(pthread_rwlock_t *lock, int (*try_lock)(pthread_rwlock_t *), const wait *wait) {
+    forkguard_slot *slot = forkguard_section_begin();
+    if (!slot) return try_lock(lock);
+    int result = try_lock(lock);
+    if (FORKGUARD_LIKELY(result == 0)) return 0;
+    if (result == EBUSY) return rwlock_slowly(slot, lock, try_lock, wait);
+    forkguard_section_end(slot);
+    return result;
+}
+
+static int try_rwlock(pthread_rwlock_t *lock, int (*try_lock)(pthread_rwlock_t *)) {
+    forkguard_slot *slot = is_shared(lock) ? NULL : forkguard_section_begin();
+    int result = try_lock(lock);
+    if (result != 0 && slot) forkguard_section_end(slot);
+    return result;
+}
+
+int gated_tryrdlock(pthread_rwlock_t *lock) { return try_rwlock(lock, real.tryrdlock); }
+int gated_trywrlock(pthread_rwlock_t *lock) { return try_rwlock(lock, real.trywrlock); }
+
+int gated_rdlock(pthread_rwlock_t *lock) { return is_shared(lock) ? real.rdlock(lock) : lock_rwlock(lock, real.tryrdlock, &(wait){0}); }
+
+int gated_wrlock(pthread_rwlock_t *lock) { return is_shared(lock) ? real.wrlock(lock) : lock_rwlock(lock, real.trywrlock, &(wait){0}); }
+
+int gated_timedrdlock(pthread_rwlock_t *lock, const struct timespec *deadline) {
+    return is_shared(lock) ? real.timedrdlock(lock, deadline) : lock_rwlock(lock, real.tryrdlock, &(wait){deadline, CLOCK_REALTIME});
+}
+
+int gated_timedwrlock(pthread_rwlock_t *lock, const struct timespec *deadline) {
+    return is_shared(lock) ? real.timedwrlock(lock, deadline) : lock_rwlock(lock, real.trywrlock, &(wait){deadline, CLOCK_REALTIME});
+}
+
+int gated_clockrdlock(pthread_rwlock_t *lock, clockid_t clock, const struct timespec *deadline) {
+    return is_shared(lock) ? real.clockrdlock(lock, clock, deadline) : lock_rwlock(lock, real.tryrdlock, &(wait){deadline, clock});
+}
+
+int gated_clockwrlock(pthread_rwlock_t *lock, clockid_t clock, const struct timespec *deadline) {
+    return is_shared(lock) ? real.clockwrlock(lock, clock, deadline) : lock_rwlock(lock, real.trywrlock, &(wait){deadline, clock});
+}
+
+int gated_rwlock_unlock(pthread_rwlock_t *lock) {
+    bool shared = is_shared(lock);
+    forkguard_slot *slot = forkguard_thread_slot;
+    int32_t writer = shared ? 0 : writer_of(lock);
+    if (writer != 0 && slot && writer != slot->thread_id) settle_rwlock(lock); // a writer's unlock is told by its id
+    int result = real.rwlock_unlock(lock);
+    if (result != 0 || shared) return result;
+    struct bed *bed = bed_of(lock);
+    if (__atomic_load_n(&bed->sleepers, __ATOMIC_SEQ_CST) != 0) {
+        __atomic_fetch_add(&bed->event, 1, __ATOMIC_SEQ_CST);
+        syscall(SYS_futex, &bed->event, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    }
+    if (slot && slot->held != 0) forkguard_section_end(slot);
+    return result;
+}
+
+#endif

@@ -1,0 +1,62 @@
+// Initialisations that happen once: a lazy global's (swift_once), pthread_once(3p)'s, dispatch_once's, a C++ function's static.
+//
+// Who is cut off in the middle of one leaves it begun for ever, and half done. So the whole of it is a section, also for those who only wait for it: they leave when it
+// is done. swift_once waits in a futex, for which the thread is counted out (futex.c): the initialiser may be on the forking thread itself.
+
+#include "once.h"
+
+#include <stddef.h>
+
+#include "forkguard.h"
+
+real_onces real_once;
+
+static __thread const int32_t *current_word;
+
+const int32_t *once_word(void) { return current_word; }
+
+void gated_swift_once(long *token, void (*initialize)(void *), void *context) {
+    forkguard_slot *slot = forkguard_section_begin();
+    const int32_t *outer = current_word;
+    // swift_once_t on 64-bit Linux: a flag, and the word of a lock behind it (include/swift/Threading/Impl/Linux.h).
+    current_word = slot ? (const int32_t *)token + 1 : NULL;
+    real_once.swift_once(token, initialize, context);
+    current_word = outer;
+    if (slot) forkguard_section_end(slot);
+}
+
+int gated_pthread_once(pthread_once_t *once, void (*initialize)(void)) {
+    forkguard_slot *slot = forkguard_section_begin();
+    int result = real_once.pthread_once(once, initialize);
+    if (slot) forkguard_section_end(slot);
+    return result;
+}
+
+void gated_dispatch_once_f(long *token, void *context, void (*initialize)(void *)) {
+    forkguard_slot *slot = forkguard_section_begin();
+    real_once.dispatch_once_f(token, context, initialize);
+    if (slot) forkguard_section_end(slot);
+}
+
+// Itanium C++ ABI, 3.3.3: 1 from acquire is followed by release or abort.
+int gated_cxa_guard_acquire(int64_t *guard) {
+    forkguard_slot *slot = forkguard_section_begin();
+    int result = real_once.cxa_guard_acquire(guard);
+    if (result == 0 && slot) forkguard_section_end(slot);
+    return result;
+}
+
+static void end_guard(void) {
+    forkguard_slot *slot = forkguard_thread_slot;
+    if (slot && slot->held != 0) forkguard_section_end(slot);
+}
+
+void gated_cxa_guard_release(int64_t *guard) {
+    real_once.cxa_guard_release(guard);
+    end_guard();
+}
+
+void gated_cxa_guard_abort(int64_t *guard) {
+    real_once.cxa_guard_abort(guard);
+    end_guard();
+}

@@ -1,0 +1,215 @@
+// What is switched on, and why not.
+
+#include "ForkGuardRuntime.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "forkguard.h"
+
+#if defined(__linux__) && defined(__GLIBC__) && (defined(__x86_64__) || defined(__aarch64__))
+
+#include <gnu/libc-version.h>
+
+#include "futex.h"
+#include "imports.h"
+#include "libc.h"
+#include "locks.h"
+#include "once.h"
+
+#define SWIFT FORKGUARD_RUNTIME_SWIFT
+#define IDS FORKGUARD_RUNTIME_IDS
+#define LOCKS FORKGUARD_RUNTIME_LOCKS
+
+#define LOCK(NAME, GATED, REAL) {NAME, "libc.so.6", (void *)GATED, (void **)&real.REAL, LOCKS, SWIFT}
+#define ONCE(NAME, LIBRARY, GATED, REAL) {NAME, LIBRARY, (void *)GATED, (void **)&real_once.REAL, SWIFT, 0}
+
+static const import imports[] = {
+    LOCK("pthread_mutex_lock", gated_mutex_lock, mutex_lock),
+    LOCK("pthread_mutex_unlock", gated_mutex_unlock, mutex_unlock),
+    LOCK("pthread_mutex_trylock", gated_mutex_trylock, mutex_trylock),
+    LOCK("pthread_mutex_timedlock", gated_mutex_timedlock, mutex_timedlock),
+    LOCK("pthread_mutex_clocklock", gated_mutex_clocklock, mutex_clocklock),
+    LOCK("pthread_cond_wait", gated_cond_wait, cond_wait),
+    LOCK("pthread_cond_timedwait", gated_cond_timedwait, cond_timedwait),
+    LOCK("pthread_cond_clockwait", gated_cond_clockwait, cond_clockwait),
+    LOCK("pthread_rwlock_tryrdlock", gated_tryrdlock, tryrdlock),
+    LOCK("pthread_rwlock_trywrlock", gated_trywrlock, trywrlock),
+    LOCK("pthread_rwlock_rdlock", gated_rdlock, rdlock),
+    LOCK("pthread_rwlock_wrlock", gated_wrlock, wrlock),
+    LOCK("pthread_rwlock_timedrdlock", gated_timedrdlock, timedrdlock),
+    LOCK("pthread_rwlock_timedwrlock", gated_timedwrlock, timedwrlock),
+    LOCK("pthread_rwlock_clockrdlock", gated_clockrdlock, clockrdlock),
+    LOCK("pthread_rwlock_clockwrlock", gated_clockwrlock, clockwrlock),
+    LOCK("pthread_rwlock_unlock", gated_rwlock_unlock, rwlock_unlock),
+    ONCE("swift_once", NULL, gated_swift_once, swift_once),
+    ONCE("pthread_once", "libc.so.6", gated_pthread_once, pthread_once),
+    ONCE("dispatch_once_f", "libdispatch.so", gated_dispatch_once_f, dispatch_once_f),
+    ONCE("__cxa_guard_acquire", "libstdc++.so.6", gated_cxa_guard_acquire, cxa_guard_acquire),
+    ONCE("__cxa_guard_release", "libstdc++.so.6", gated_cxa_guard_release, cxa_guard_release),
+    ONCE("__cxa_guard_abort", "libstdc++.so.6", gated_cxa_guard_abort, cxa_guard_abort),
+    {"syscall", "libc.so.6", (void *)gated_syscall, (void **)&real_syscall, IDS, 0},
+};
+#define IMPORTS (sizeof imports / sizeof *imports)
+
+// The sums over the names that the runtimes export with which this was tested. (imports_fingerprint; Tests/ForkGuardRuntimeTests print it.)
+static const struct {
+    uint64_t fingerprint;
+    const char *version;
+} tested[] = {
+    {UINT64_C(0x4e054cc59de5e68e), "6.3.1"},
+};
+
+static struct {
+    uint32_t cures;
+    size_t led;
+    uint64_t nanoseconds;
+    const char *impossible; // why nothing can be led, or NULL
+} runtime;
+
+static forkguard_lock_t leading = FORKGUARD_LOCK_INITIALIZER("ForkGuardRuntime's imports");
+
+// With -static-stdlib the runtime's own calls of swift_once, and the program's, are led here by the linker: -Xlinker --wrap=swift_once.
+extern void __real_swift_once(long *, void (*)(void *), void *) __attribute__((weak));
+void __wrap_swift_once(long *token, void (*initialize)(void *), void *context);
+void __wrap_swift_once(long *token, void (*initialize)(void *), void *context) {
+    if (__atomic_load_n(&runtime.cures, __ATOMIC_ACQUIRE) & SWIFT) gated_swift_once(token, initialize, context);
+    else __real_swift_once(token, initialize, context);
+}
+
+static void lead_all(uint32_t cures) {
+    const char *reason;
+    forkguard_lock(&leading);
+    // What was loaded since may bring what is real: libdispatch, the C++ library.
+    if (imports_find(imports, IMPORTS, &reason) && imports_find(libc_imports, libc_imports_count, &reason)) {
+        if (__real_swift_once) real_once.swift_once = __real_swift_once;
+        imports_lead(imports, IMPORTS, cures);
+        runtime.led = imports_lead(libc_imports, libc_imports_count, cures);
+    }
+    forkguard_unlock(&leading);
+}
+
+// ---- the checks ----
+
+typedef struct verdict {
+    bool on;
+    char explanation[FORKGUARD_EXPLANATION_SIZE];
+} verdict;
+
+static verdict says(bool on, const char *explanation, const char *version) {
+    verdict verdict = {.on = on};
+    snprintf(verdict.explanation, sizeof verdict.explanation, explanation, version);
+    return verdict;
+}
+
+static const char *version_of(uint64_t fingerprint) {
+    for (size_t i = 0; i < sizeof tested / sizeof *tested; i++)
+        if (tested[i].fingerprint == fingerprint) return tested[i].version;
+    return NULL;
+}
+
+// Before anything is led.
+static verdict may_guard_swift(bool untested) {
+    if (!imports_has_runtime()) return says(false, "there is no Swift runtime in this process", NULL);
+    if (imports_runtime_is_static()) {
+        // The names of its functions are gone; but what this was compiled with is what it was linked with.
+#if !defined(__clang__) || __clang_major__ != 21
+        if (!untested) return says(false, "this was not compiled by Swift 6.3's clang, so the runtime that it is linked with is not the tested one", NULL);
+#endif
+        if (!__real_swift_once) return says(false, "the Swift runtime is linked statically: link with -Xlinker --wrap=swift_once too", NULL);
+        return says(true, "Swift 6.3's runtime, linked statically", NULL);
+    }
+    const char *version = version_of(imports_fingerprint());
+    if (version) return says(true, "the runtime of Swift %s", version);
+    if (untested) return says(true, "a Swift runtime that was not tested, as FORKGUARD_RUNTIME asks", NULL);
+    return says(false, "not the runtime of Swift 6.3.1, with which this was tested; FORKGUARD_RUNTIME=untested takes it all the same", NULL);
+}
+
+// And after.
+static verdict guards_swift(verdict before) {
+    bool led = imports_led_in_runtime("pthread_mutex_lock") != 0 && imports_led_in_runtime("pthread_mutex_unlock") != 0;
+    return led ? before : says(false, "the Swift runtime does not import pthread_mutex_lock", NULL);
+}
+
+static void announce(const char *name, uint32_t cure, verdict verdict) {
+    if (verdict.on) __atomic_fetch_or(&runtime.cures, cure, __ATOMIC_ACQ_REL);
+    else __atomic_fetch_and(&runtime.cures, ~cure, __ATOMIC_ACQ_REL);
+    forkguard_announce_cure(name, verdict.on, verdict.explanation);
+}
+
+static uint64_t nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", "process-locks"};
+
+// Constructors of one executable run in the order of its link line, which nobody promises.
+static bool started;
+
+__attribute__((constructor)) static void start(void) {
+    if (started) return;
+    started = true;
+    uint64_t began = nanoseconds();
+    const char *asked = getenv("FORKGUARD_RUNTIME");
+    bool untested = asked && strcmp(asked, "untested") == 0;
+    if (asked && strcmp(asked, "off") == 0) runtime.impossible = "FORKGUARD_RUNTIME=off is in the environment";
+    else if (asked && *asked && !untested) fprintf(stderr, "ForkGuard: FORKGUARD_RUNTIME is '%s', which is neither 'off' nor 'untested'; it is ignored\n", asked);
+    if (!runtime.impossible) imports_find(imports, IMPORTS, &runtime.impossible);
+    for (unsigned i = 0; runtime.impossible && i < sizeof names / sizeof *names; i++) announce(names[i], 0, says(false, "%s", runtime.impossible));
+    if (runtime.impossible) return;
+    verdict swift = may_guard_swift(untested);
+    lead_all((swift.on ? SWIFT : 0) | IDS | FORKGUARD_RUNTIME_LIBC);
+    if (swift.on) swift = guards_swift(swift);
+    announce(names[0], SWIFT, swift);
+    bool futexes = real_syscall && futex_works();
+    announce(names[1], IDS, futexes ? says(true, "old ids are put right where the kernel would see them", NULL)
+                                    : says(false, "this kernel does not lock futexes with thread ids in them (FUTEX_LOCK_PI)", NULL));
+    announce(names[2], FORKGUARD_RUNTIME_LIBC, says(true, "glibc %s", gnu_get_libc_version()));
+    announce(names[3], 0, says(false, "the product ForkGuardProcessLocks is not linked", NULL));
+    runtime.nanoseconds = nanoseconds() - began;
+}
+
+bool forkguard_runtime_guard_process_locks(void) {
+    start();
+    if (runtime.impossible || (runtime.cures & LOCKS)) return !runtime.impossible;
+    uint64_t began = nanoseconds();
+    lead_all(forkguard_runtime_cures() | LOCKS);
+    announce(names[3], LOCKS, says(true, "pthread mutexes, read-write locks and conditions of every object", NULL));
+    runtime.nanoseconds += nanoseconds() - began;
+    return true;
+}
+
+size_t forkguard_runtime_rescan(void) {
+    if (!runtime.impossible) lead_all(forkguard_runtime_cures());
+    return runtime.led;
+}
+
+uint64_t forkguard_runtime_fingerprint(void) { return imports_fingerprint(); }
+
+#else
+
+__attribute__((constructor)) static void start(void) {
+    static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", "process-locks"};
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+        forkguard_announce_cure(names[i], false, "Linux with glibc on x86-64 or arm64 is all that this was tested on");
+}
+
+static struct {
+    uint32_t cures;
+    size_t led;
+    uint64_t nanoseconds;
+} runtime;
+
+bool forkguard_runtime_guard_process_locks(void) { return false; }
+size_t forkguard_runtime_rescan(void) { return 0; }
+uint64_t forkguard_runtime_fingerprint(void) { return 0; }
+
+#endif
+
+uint32_t forkguard_runtime_cures(void) { return __atomic_load_n(&runtime.cures, __ATOMIC_ACQUIRE); }
+size_t forkguard_runtime_imports(void) { return runtime.led; }
+uint64_t forkguard_runtime_start_nanoseconds(void) { return runtime.nanoseconds; }

@@ -1,0 +1,2 @@
+import ForkGuard
+print(ForkGuard.runtimeSupport)

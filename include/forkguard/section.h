@@ -1,0 +1,76 @@
+// Gated sections without a lock word of ours: for those who put other locks, and code that may not be cut in two, inside the gate.
+//
+// A thread counts itself in before it takes anything that a child must find free, and out after it has let go. A fork waits until nobody is
+// inside. While a thread sleeps for a lock it is counted out; the lock may be handed to it at any time, also while the gate is closed. Between here and there
+// lies the one difficulty: a thread that wakes up with a lock that it has not counted yet. It leaves a note before it sleeps. If it wakes beside a closed gate it has
+// run none of its own code: it lets go, and waits at the gate. If the fork came in between, the child finds the note and makes the lock free: whatever the lock
+// protects was not touched.
+
+#ifndef FORKGUARD_SECTION_H
+#define FORKGUARD_SECTION_H
+
+#include "gate.h"
+
+FORKGUARD_BEGIN
+
+forkguard_slot *FORKGUARD_NULLABLE forkguard_section_begin_slow(void);
+void forkguard_section_enter_slow(forkguard_slot *FORKGUARD_NONNULL slot);
+
+/// Begins a section, and returns the thread's slot; waits while a fork is being prepared, unless the thread is in a section already. NULL: the
+/// thread's slot is just being made, on this thread; there is no section, do not end it. Any thread, any side of a fork; not in signal handlers.
+FORKGUARD_INLINE forkguard_slot *FORKGUARD_NULLABLE forkguard_section_begin(void) {
+    forkguard_slot *slot = forkguard_thread_slot;
+    if (!FORKGUARD_LIKELY(slot != NULL)) return forkguard_section_begin_slow();
+    __atomic_store_n(&slot->held, slot->held + 1, __ATOMIC_RELAXED); // R1
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (!FORKGUARD_LIKELY(__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_ACQUIRE) == FORKGUARD_GATE_OPEN)) // R2
+        forkguard_section_enter_slow(slot);
+    return slot;
+}
+
+/// Ends a section that the calling thread began.
+FORKGUARD_INLINE void forkguard_section_end(forkguard_slot *FORKGUARD_NONNULL slot) {
+    __atomic_store_n(&slot->held, slot->held - 1, __ATOMIC_RELEASE);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (!FORKGUARD_LIKELY(__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_RELAXED) == FORKGUARD_GATE_OPEN))
+        forkguard_gate_left(slot);
+}
+
+/// What is known of a lock that threads sleep for in sections. All are async-signal-safe and neither take locks nor allocate.
+typedef struct forkguard_sleep_operations {
+    /// The id of the thread that has it, as a pthread mutex notes it (the kernel's), or 0: nobody, or it cannot be told. The lock is there.
+    int32_t (*FORKGUARD_NONNULL owner)(const void *FORKGUARD_NONNULL lock);
+    /// In the child: the thread `sleeper` of the parent slept for the lock, or on the condition, and is gone. Makes the lock free if it had been handed to it. When
+    /// `letting_go` it had just been, and may have been let go of again and freed: memory that may not be there any more.
+    void (*FORKGUARD_NONNULL vanished)(
+        void *FORKGUARD_NONNULL lock, void *FORKGUARD_NULLABLE condition, int32_t sleeper, bool letting_go
+    );
+} forkguard_sleep_operations;
+
+/// Counts the section out and leaves a note: the thread is about to sleep for `lock`, or on `condition` which gives `lock` back. Call it with the section begun and the lock not taken
+/// (or about to be given away by the wait).
+void forkguard_section_sleep(
+    forkguard_slot *FORKGUARD_NONNULL slot, void *FORKGUARD_NONNULL lock, void *FORKGUARD_NULLABLE condition,
+    const forkguard_sleep_operations *FORKGUARD_NONNULL operations
+);
+
+/// After the sleep, whether it brought the lock or not: counts in again. True: go on. False: the gate is closed; let go of the lock, if it was had, then call
+/// forkguard_section_park and try for the lock again.
+bool forkguard_section_wake(forkguard_slot *FORKGUARD_NONNULL slot);
+void forkguard_section_park(forkguard_slot *FORKGUARD_NONNULL slot);
+
+/// For a thread in a hook, before it sleeps for a lock that the thread `owner` has: how long it may sleep at most, in nanoseconds, before it calls this again. 0: as long
+/// as it likes. When that thread waits for its turn to fork, it has it now, before this returns.
+uint64_t forkguard_section_patience(forkguard_slot *FORKGUARD_NONNULL slot, int32_t owner);
+
+/// Whether the thread with this kernel id is gone: it did not survive a fork. False where it cannot be told. Only a process that was forked asks the
+/// kernel.
+bool forkguard_thread_vanished(int32_t thread_id);
+
+/// The kernel ids that the thread which survived the forks up to here had in its ancestors, where they can be known, and the one that it has `now`; returns
+/// how many there are (at most `count` are copied). Whatever cached a thread id there has one of these still. Any thread.
+size_t forkguard_survivor_ids(int32_t *FORKGUARD_NONNULL ids, size_t count, int32_t *FORKGUARD_NONNULL now);
+
+FORKGUARD_END
+
+#endif
