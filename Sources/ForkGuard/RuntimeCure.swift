@@ -9,6 +9,7 @@ public struct RuntimeCure: Sendable, Hashable, Codable, CustomStringConvertible 
     /// What was checked at start; or why it is off.
     public let explanation: String
 
+    /// The name, whether it is on, and the explanation.
     public var description: String { "\(name): \(isOn ? "on" : "off"), \(explanation)" }
 }
 
