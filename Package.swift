@@ -40,6 +40,11 @@ let package = Package(
             name: "forkguard-hazards", dependencies: ["CForkGuardTesting", "ForkGuard", "ForkGuardProcessLocks", "ForkGuardRuntime"]),
         // What cannot be tried inside a test runner: a process of its own for each scenario.
         .executableTarget(name: "forkguard-probe", dependencies: ["CForkGuard"], path: "Tests/forkguard-probe", cSettings: cSettings),
+        // What ForkGuardRuntime does to the process that it is linked into: the test runner is not to be that process.
+        .executableTarget(
+            name: "forkguard-runtime-probe", dependencies: ["CForkGuard", "ForkGuard", "ForkGuardProcessLocks", "ForkGuardRuntime"],
+            path: "Tests/forkguard-runtime-probe", cSettings: cSettings),
+        .testTarget(name: "ForkGuardRuntimeTests", dependencies: ["forkguard-runtime-probe"]),
         .testTarget(name: "CForkGuardTests", dependencies: ["forkguard-probe"]),
         .testTarget(name: "ForkGuardTests", dependencies: ["CForkGuard", "CForkGuardTesting", "ForkGuard", "ForkGuardTesting"]),
         .testTarget(name: "ForkGuardTestingTests", dependencies: ["ForkGuard", "ForkGuardTesting"]),
@@ -70,7 +75,10 @@ if libpq {
     ]
 }
 
-let cTargets = ["CEpoll", "CForkGuard", "CForkGuardTesting", "CLibPQ", "ForkGuardProcessLocks", "ForkGuardRuntime", "forkguard-probe"]
+let cTargets = [
+    "CEpoll", "CForkGuard", "CForkGuardTesting", "CLibPQ", "ForkGuardProcessLocks", "ForkGuardRuntime", "forkguard-probe",
+    "forkguard-runtime-probe",
+]
 for target in package.targets where !cTargets.contains(target.name) {
     var settings: [SwiftSetting] = [
         .enableUpcomingFeature("ExistentialAny"),

@@ -372,7 +372,7 @@ bool gate_holds_back(const forkguard_slot *slot) {
     return slot->held == 1 && slot->serial != __atomic_load_n(&process.forker.serial, __ATOMIC_RELAXED);
 }
 
-void gate_enter(forkguard_slot *slot, const uint32_t *woken_from) {
+static void enter(forkguard_slot *slot, const uint32_t *woken_from, bool may_run_hooks) {
     for (;;) {
         switch (load_gate()) {
         case FORKGUARD_GATE_OPEN:
@@ -387,7 +387,7 @@ void gate_enter(forkguard_slot *slot, const uint32_t *woken_from) {
             if (park(slot, woken_from)) return;
             break;
         case FORKGUARD_GATE_OWED:
-            if (slot->held > 1 || slot->fork_state != 0) return;
+            if (!may_run_hooks || slot->held > 1 || slot->fork_state != 0) return;
             count_out(slot);
             atfork_run_owed_hooks();
             count_in(slot);
@@ -402,6 +402,9 @@ void gate_enter(forkguard_slot *slot, const uint32_t *woken_from) {
         }
     }
 }
+
+void gate_enter(forkguard_slot *slot, const uint32_t *woken_from) { enter(slot, woken_from, true); }
+void gate_enter_section(forkguard_slot *slot) { enter(slot, NULL, false); }
 
 // ---- notes ----
 

@@ -30,6 +30,9 @@ forkguard_slot *gate_slot(void);
 /// before, or NULL: if it has to park, somebody else is woken in its place.
 void gate_enter(forkguard_slot *slot, const uint32_t *woken_from);
 
+/// The same for a section around a lock that is not ours. Hooks that a child owes do not run here: whose code this is, and what it holds, nobody knows.
+void gate_enter_section(forkguard_slot *slot);
+
 /// Whether a closed gate holds back a thread that has counted itself in: it is inside nothing else, and not the forker (R3, R4).
 bool gate_holds_back(const forkguard_slot *slot);
 

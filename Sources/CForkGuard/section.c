@@ -17,13 +17,13 @@ forkguard_slot *forkguard_section_begin_slow(void) {
     forkguard_slot *slot = gate_slot();
     making_slot = false;
     __atomic_store_n(&slot->held, slot->held + 1, __ATOMIC_SEQ_CST);
-    gate_enter(slot, NULL);
+    gate_enter_section(slot);
     return slot;
 }
 
 void forkguard_section_enter_slow(forkguard_slot *slot) {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    gate_enter(slot, NULL);
+    gate_enter_section(slot);
 }
 
 void forkguard_section_sleep(forkguard_slot *slot, void *lock, void *condition, const forkguard_sleep_operations *operations) {
@@ -48,7 +48,7 @@ bool forkguard_section_wake(forkguard_slot *slot) {
 
 void forkguard_section_park(forkguard_slot *slot) {
     gate_note_sleep(slot, NULL, NULL, NULL);
-    gate_enter(slot, NULL);
+    gate_enter_section(slot);
 }
 
 uint64_t forkguard_section_patience(forkguard_slot *slot, int32_t owner) {

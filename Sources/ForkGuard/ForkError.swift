@@ -61,6 +61,8 @@ extension ForkError {
     private static func heldLockNames() -> [String] {
         var locks = [forkguard_lock_t](repeating: forkguard_lock_t(), count: Int(FORKGUARD_LOCKS_REMEMBERED))
         let held = forkguard_held_locks(&locks, locks.count)
+        // Counted by ForkGuardRuntime, and nameless.
+        if held == 0 && forkguard_sections_held() != 0 { return ["a lock of the process's: a pthread mutex, or a lazy global's"] }
         return locks.prefix(held).map { lock in
             lock.name.map { String(cString: $0) } ?? lock.file.map { "\(String(cString: $0)):\(lock.line)" } ?? "a lock without a name"
         }

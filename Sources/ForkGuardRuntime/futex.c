@@ -68,7 +68,8 @@ static long lock_once(int32_t *word, long operation, long c, long d, long e, lon
 }
 
 long gated_syscall(long number, long a, long b, long c, long d, long e, long f) {
-    if (number != SYS_futex) return real_syscall(number, a, b, c, d, e, f);
+    // Between processes a holder may well be a thread of another one.
+    if (number != SYS_futex || !(b & FUTEX_PRIVATE_FLAG)) return real_syscall(number, a, b, c, d, e, f);
     int32_t *word = (int32_t *)a, owner;
     switch (b & FUTEX_CMD_MASK) {
     case FUTEX_LOCK_PI:

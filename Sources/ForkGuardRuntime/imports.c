@@ -219,9 +219,16 @@ size_t imports_led_in_runtime(const char *name) {
     return 0;
 }
 
-static int lead_object(struct dl_phdr_info *info, size_t size, void *context) {
+typedef void (*each_import)(const object *object, const char *name, bool runtime, void **word, void *context);
+
+typedef struct walk {
+    each_import each;
+    void *context;
+} walk;
+
+static int walk_object(struct dl_phdr_info *info, size_t size, void *context) {
     (void)size;
-    const lead *lead = context;
+    const walk *walk = context;
     object object;
     if (is_left_alone(info->dlpi_name ? info->dlpi_name : "") || !describe(info, &object)) return 0;
     bool runtime = is_runtime(&object);
@@ -230,20 +237,43 @@ static int lead_object(struct dl_phdr_info *info, size_t size, void *context) {
             const ElfW(Rela) *relocation = &object.tables[t][i];
             if (!IS_IMPORT(ELF64_R_TYPE(relocation->r_info))) continue;
             const char *name = object.strings + object.symbols[ELF64_R_SYM(relocation->r_info)].st_name;
-            const import *import = import_of(lead, name, runtime);
-            if (!import) continue;
-            void **word = (void **)(object.base + relocation->r_offset);
-            if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == import->wrapper || !write_word(&object, word, import->wrapper)) continue;
-            found.led++;
-            if (runtime) count_in_runtime(import->name);
+            walk->each(&object, name, runtime, (void **)(object.base + relocation->r_offset), walk->context);
         }
     return 0;
 }
 
+static void walk_imports(each_import each, void *context) {
+    walk walk = {each, context};
+    dl_iterate_phdr(walk_object, &walk);
+}
+
+static void lead_one(const object *object, const char *name, bool runtime, void **word, void *context) {
+    const import *import = import_of(context, name, runtime);
+    if (!import) return;
+    if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == import->wrapper || !write_word(object, word, import->wrapper)) return;
+    found.led++;
+    if (runtime) count_in_runtime(import->name);
+}
+
 size_t imports_lead(const import *imports, size_t count, uint32_t cures) {
     lead lead = {imports, count, cures};
-    dl_iterate_phdr(lead_object, &lead);
+    walk_imports(lead_one, &lead);
     return found.led;
+}
+
+typedef struct visiting {
+    imports_visitor visit;
+    void *context;
+} visiting;
+
+static void visit_one(const object *object, const char *name, bool runtime, void **word, void *context) {
+    const visiting *visiting = context;
+    visiting->visit(object->name, name, runtime, __atomic_load_n(word, __ATOMIC_ACQUIRE), visiting->context);
+}
+
+void imports_visit(imports_visitor visit, void *context) {
+    visiting visiting = {visit, context};
+    walk_imports(visit_one, &visiting);
 }
 
 // ---- which runtime ----

@@ -23,6 +23,10 @@ bool imports_find(const import *imports, size_t count, const char **reason);
 /// Leads the imports of all loaded objects for these cures; returns how many there are now.
 size_t imports_lead(const import *imports, size_t count, uint32_t cures);
 
+/// Visits every import of every object that is not left alone.
+typedef void (*imports_visitor)(const char *object, const char *name, bool runtime, void *word, void *context);
+void imports_visit(imports_visitor visit, void *context);
+
 /// How many of the Swift runtime's own imports of `name` are led.
 size_t imports_led_in_runtime(const char *name);
 

@@ -38,6 +38,12 @@ void gated_dispatch_once_f(long *token, void *context, void (*initialize)(void *
     if (slot) forkguard_section_end(slot);
 }
 
+void gated_dispatch_once(long *token, void *block) {
+    forkguard_slot *slot = forkguard_section_begin();
+    real_once.dispatch_once(token, block);
+    if (slot) forkguard_section_end(slot);
+}
+
 // Itanium C++ ABI, 3.3.3: 1 from acquire is followed by release or abort.
 int gated_cxa_guard_acquire(int64_t *guard) {
     forkguard_slot *slot = forkguard_section_begin();

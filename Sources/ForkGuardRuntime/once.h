@@ -10,6 +10,7 @@ typedef struct real_onces {
     void (*swift_once)(long *, void (*)(void *), void *);
     int (*pthread_once)(pthread_once_t *, void (*)(void));
     void (*dispatch_once_f)(long *, void *, void (*)(void *));
+    void (*dispatch_once)(long *, void *);
     int (*cxa_guard_acquire)(int64_t *);
     void (*cxa_guard_release)(int64_t *);
     void (*cxa_guard_abort)(int64_t *);
@@ -20,6 +21,7 @@ extern real_onces real_once;
 void gated_swift_once(long *token, void (*initialize)(void *), void *context);
 int gated_pthread_once(pthread_once_t *once, void (*initialize)(void));
 void gated_dispatch_once_f(long *token, void *context, void (*initialize)(void *));
+void gated_dispatch_once(long *token, void *block);
 int gated_cxa_guard_acquire(int64_t *guard);
 void gated_cxa_guard_release(int64_t *guard);
 void gated_cxa_guard_abort(int64_t *guard);

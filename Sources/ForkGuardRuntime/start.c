@@ -24,6 +24,17 @@
 #define LOCKS FORKGUARD_RUNTIME_LOCKS
 
 #define LOCK(NAME, GATED, REAL) {NAME, "libc.so.6", (void *)GATED, (void **)&real.REAL, LOCKS, SWIFT}
+// Handlers that lock before a fork often make anew in the child what they would have to unlock (pthread_atfork(3p), rationale): so the count of the
+// thread that forks is put back to what it was.
+static pid_t (*real_fork)(void);
+
+static pid_t gated_fork(void) {
+    uint32_t held = forkguard_sections_held();
+    pid_t child = real_fork();
+    if (child == 0 && forkguard_thread_slot) forkguard_thread_slot->held = held;
+    return child;
+}
+
 #define ONCE(NAME, LIBRARY, GATED, REAL) {NAME, LIBRARY, (void *)GATED, (void **)&real_once.REAL, SWIFT, 0}
 
 static const import imports[] = {
@@ -44,9 +55,11 @@ static const import imports[] = {
     LOCK("pthread_rwlock_clockrdlock", gated_clockrdlock, clockrdlock),
     LOCK("pthread_rwlock_clockwrlock", gated_clockwrlock, clockwrlock),
     LOCK("pthread_rwlock_unlock", gated_rwlock_unlock, rwlock_unlock),
+    {"fork", "libc.so.6", (void *)gated_fork, (void **)&real_fork, LOCKS, 0},
     ONCE("swift_once", NULL, gated_swift_once, swift_once),
     ONCE("pthread_once", "libc.so.6", gated_pthread_once, pthread_once),
     ONCE("dispatch_once_f", "libdispatch.so", gated_dispatch_once_f, dispatch_once_f),
+    ONCE("dispatch_once", "libdispatch.so", gated_dispatch_once, dispatch_once),
     ONCE("__cxa_guard_acquire", "libstdc++.so.6", gated_cxa_guard_acquire, cxa_guard_acquire),
     ONCE("__cxa_guard_release", "libstdc++.so.6", gated_cxa_guard_release, cxa_guard_release),
     ONCE("__cxa_guard_abort", "libstdc++.so.6", gated_cxa_guard_abort, cxa_guard_abort),
@@ -190,6 +203,28 @@ size_t forkguard_runtime_rescan(void) {
 
 uint64_t forkguard_runtime_fingerprint(void) { return imports_fingerprint(); }
 
+typedef struct visiting {
+    void (*visit)(const char *, const char *, bool, bool, void *);
+    void *context;
+} visiting;
+
+static bool is_wrapper(const void *word, const import *list, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (list[i].wrapper == word) return true;
+    return false;
+}
+
+static void visit_one(const char *object, const char *name, bool in_runtime, void *word, void *context) {
+    const visiting *visiting = context;
+    bool led = is_wrapper(word, imports, IMPORTS) || is_wrapper(word, libc_imports, libc_imports_count);
+    visiting->visit(object, name, in_runtime, led, visiting->context);
+}
+
+void forkguard_runtime_visit_imports(void (*visit)(const char *, const char *, bool, bool, void *), void *context) {
+    visiting visiting = {visit, context};
+    if (!runtime.impossible) imports_visit(visit_one, &visiting);
+}
+
 #else
 
 __attribute__((constructor)) static void start(void) {
@@ -207,6 +242,10 @@ static struct {
 bool forkguard_runtime_guard_process_locks(void) { return false; }
 size_t forkguard_runtime_rescan(void) { return 0; }
 uint64_t forkguard_runtime_fingerprint(void) { return 0; }
+void forkguard_runtime_visit_imports(void (*visit)(const char *, const char *, bool, bool, void *), void *context) {
+    (void)visit;
+    (void)context;
+}
 
 #endif
 

@@ -41,6 +41,12 @@ size_t forkguard_runtime_rescan(void);
 size_t forkguard_runtime_imports(void);
 uint64_t forkguard_runtime_start_nanoseconds(void);
 
+/// Visits each function that a loaded object imports: the object's path ("" for the executable), the function's name, whether the object belongs to the Swift
+/// runtime, and whether the import is led through the gate. Any thread, not in hooks; `visit` must not load or unload objects.
+void forkguard_runtime_visit_imports(
+    void (*visit)(const char *object, const char *name, bool runtime, bool led, void *context), void *context
+);
+
 /// A sum over the names of the functions that the Swift runtime exports, by which its version is told. 0 where it is linked statically, or not there.
 uint64_t forkguard_runtime_fingerprint(void);
 
