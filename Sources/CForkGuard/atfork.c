@@ -29,6 +29,7 @@
 #include "process.h"
 #include "registry.h"
 #include "report.h"
+#include "support.h"
 #include "turn.h"
 
 #include <errno.h>
@@ -94,6 +95,7 @@ static void report_birth(bool prepared) {
     forkguard_report *report = &report_current;
     report->side = FORKGUARD_CHILD;
     report->other_pid = getppid();
+    report->stale_thread_ids = !support_cures_thread_ids();
     report->foreign_locks = foreign_in_child.locks;
     report->foreign_reinitialized = foreign_in_child.reinitialized;
     report->foreign_own = foreign_in_child.own;

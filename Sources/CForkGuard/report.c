@@ -9,6 +9,7 @@
 #include "platform/platform.h"
 #include "process.h"
 #include "registry.h"
+#include "support.h"
 
 
 #include <errno.h>
@@ -141,6 +142,7 @@ void report_publish_short(uint32_t side, int32_t other_pid, uint64_t copy_nanose
     last.report.other_pid = other_pid;
     last.report.copy_nanoseconds = copy_nanoseconds;
     last.report.breaches = breaches;
+    last.report.stale_thread_ids = side == FORKGUARD_CHILD && !support_cures_thread_ids();
     end_writing();
 }
 
@@ -276,6 +278,7 @@ size_t forkguard_report_format(const forkguard_report *report, char *text, size_
     }
     text_add(&buffer, report->timed_out ? ", the deadline was reached" : "");
     text_add(&buffer, report->no_turn ? ", another fork's hooks did not end by the deadline" : "");
+    text_add(&buffer, report->stale_thread_ids ? ", cached ids of the forking thread are stale" : "");
     if (*report->waited_hook) {
         text_add(&buffer, ": '");
         text_add(&buffer, report->waited_hook);

@@ -1,6 +1,6 @@
 // Which cures are on: a table that is written at start and only read later.
 
-#include "forkguard/support.h"
+#include "support.h"
 
 #include "report.h"
 
@@ -11,8 +11,12 @@
 static forkguard_lock_t lock = FORKGUARD_LOCK_INITIALIZER("ForkGuard's list of cures");
 static forkguard_cure cures[FORKGUARD_CURES];
 static size_t known;
+static bool thread_ids;
+
+bool support_cures_thread_ids(void) { return __atomic_load_n(&thread_ids, __ATOMIC_RELAXED); }
 
 void forkguard_announce_cure(const char *name, bool on, const char *explanation) {
+    if (strcmp(name, "thread-ids") == 0) __atomic_store_n(&thread_ids, on, __ATOMIC_RELAXED);
     forkguard_lock(&lock);
     size_t i = 0;
     while (i < known && strncmp(cures[i].name, name, sizeof cures[i].name - 1) != 0) i++;

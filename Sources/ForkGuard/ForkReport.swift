@@ -164,6 +164,9 @@ public struct ForkReport: Sendable, CustomStringConvertible {
     public var descriptorsFailed: Int { Int(raw.descriptors_failed) }
     /// How often a parked thread was let in while the fork was under way, because fork() itself seemed to wait for it.
     public var letIn: Int { Int(raw.breaches) }
+    /// In a child: Swift's runtime and libdispatch have the id that the forking thread had in the parent, so the first contended
+    /// `Synchronization.Mutex` or lazy global there traps or spins, and ForkGuardRuntime's cure `thread-ids` is not on (``ForkGuard/runtimeSupport``). New threads are not concerned.
+    public var hasStaleThreadIDs: Bool { raw.stale_thread_ids != 0 }
     /// How many threads were inside at the copy, as far as this side knows: of those that were let in only the child does.
     /// ``tornHolders`` has the first eight.
     public var tornCount: Int { Int(raw.torn_holders_count) }

@@ -3,6 +3,7 @@ internal import CForkGuard
 extension ForkReport: Codable {
     private enum CodingKeys: String, CodingKey {
         case ordinal, generation, side, seen, error, otherProcess, windows, timedOut, gotNoTurn, waitedForHook, otherThreads, letIn
+        case hasStaleThreadIDs
         case turnNanoseconds, prepareHooksNanoseconds, gateNanoseconds, copyNanoseconds, childPhasesNanoseconds, hooksAfterNanoseconds
         case foreignLocks, foreignReinitialized, foreignOwn
         case descriptorsTombstoned, descriptorsReopened, descriptorsKept, descriptorsFailed
@@ -24,6 +25,7 @@ extension ForkReport: Codable {
         try values.encodeIfPresent(waitedForHook, forKey: .waitedForHook)
         try values.encode(raw.prepared_threads, forKey: .otherThreads)
         try values.encode(raw.breaches, forKey: .letIn)
+        try values.encode(hasStaleThreadIDs, forKey: .hasStaleThreadIDs)
         try values.encode(raw.turn_nanoseconds, forKey: .turnNanoseconds)
         try values.encode(raw.prepare_nanoseconds, forKey: .prepareHooksNanoseconds)
         try values.encode(raw.gate_nanoseconds, forKey: .gateNanoseconds)
@@ -64,6 +66,7 @@ extension ForkReport: Codable {
         fill(&raw.waited_hook, try values.decodeIfPresent(String.self, forKey: .waitedForHook) ?? "")
         raw.prepared_threads = try values.decode(UInt32.self, forKey: .otherThreads)
         raw.breaches = try values.decode(UInt32.self, forKey: .letIn)
+        raw.stale_thread_ids = try values.decode(Bool.self, forKey: .hasStaleThreadIDs) ? 1 : 0
         raw.turn_nanoseconds = try values.decode(UInt64.self, forKey: .turnNanoseconds)
         raw.prepare_nanoseconds = try values.decode(UInt64.self, forKey: .prepareHooksNanoseconds)
         raw.gate_nanoseconds = try values.decode(UInt64.self, forKey: .gateNanoseconds)

@@ -513,6 +513,9 @@ static int scenario_handlers(void) {
         if (child == 0) {
             alarm(4);
             CHECK(forkguard_sections_held() == 0);
+            forkguard_report report;
+            CHECK(forkguard_last_report(&report) == 0);
+            CHECK(report.stale_thread_ids == !(forkguard_runtime_cures() & FORKGUARD_RUNTIME_IDS));
             unlock_handled();
             lock_handled();
             unlock_handled();

@@ -75,6 +75,7 @@ typedef struct forkguard_report {
     uint32_t no_turn;    // another fork's hooks did not end by the deadline
     uint32_t prepared_threads; // how many other threads the gate knew
     uint32_t breaches; // how often a parked thread was let in while the fork was under way, because fork() itself seemed to wait for it
+    uint32_t stale_thread_ids; // child: what cached the forking thread's id has the parent's, and ForkGuardRuntime's cure for that is not on
     uint64_t turn_nanoseconds;
     uint64_t prepare_nanoseconds; // prepare hooks
     uint64_t gate_nanoseconds;    // closing the gate, waiting for those inside, taking the foreign locks
