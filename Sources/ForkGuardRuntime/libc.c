@@ -27,12 +27,17 @@ LIBC_CALLS(GATED)
 static void *(*real_dlopen)(const char *, int);
 static int (*real_dlclose)(void *);
 
+// A jump, not a call. Compilers without the attribute make it one when they optimise.
+#if __has_attribute(musttail)
+#define TAIL __attribute__((musttail))
+#else
+#define TAIL
+#endif
+
 // Loads, then leads what was loaded through the gate. Without a path the dynamic linker looks where the caller's object says (DT_RUNPATH), and finds out who the caller is by where
 // it returns to: so that call may not be made from here.
 static void *gated_dlopen(const char *path, int flags) {
-    if (path && !strchr(path, '/')) {
-        __attribute__((musttail)) return real_dlopen(path, flags);
-    }
+    if (path && !strchr(path, '/')) TAIL return real_dlopen(path, flags);
     forkguard_slot *slot = forkguard_section_begin();
     void *library = real_dlopen(path, flags);
     if (slot) forkguard_section_end(slot);
