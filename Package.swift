@@ -37,13 +37,16 @@ let package = Package(
         .target(name: "ForkGuardProcessLocks", dependencies: ["ForkGuardRuntime"], cSettings: cSettings),
         .executableTarget(name: "forkguard-demo", dependencies: ["ForkGuard"]),
         .executableTarget(
-            name: "forkguard-hazards", dependencies: ["CForkGuardTesting", "ForkGuard", "ForkGuardProcessLocks", "ForkGuardRuntime"]),
+            name: "forkguard-hazards", dependencies: ["CForkGuardTesting", "ForkGuard", "ForkGuardProcessLocks", "ForkGuardRuntime"],
+            // Of the C++ runtime, which the Swift runtime needs anyway, one row calls two functions.
+            linkerSettings: [.linkedLibrary("stdc++", .when(platforms: [.linux]))]),
         // What cannot be tried inside a test runner: a process of its own for each scenario.
         .executableTarget(name: "forkguard-probe", dependencies: ["CForkGuard"], path: "Tests/forkguard-probe", cSettings: cSettings),
         // What ForkGuardRuntime does to the process that it is linked into: the test runner is not to be that process.
         .executableTarget(
             name: "forkguard-runtime-probe", dependencies: ["CForkGuard", "ForkGuard", "ForkGuardProcessLocks", "ForkGuardRuntime"],
             path: "Tests/forkguard-runtime-probe", cSettings: cSettings),
+        .testTarget(name: "ForkGuardHazardsTests", dependencies: ["forkguard-hazards"]),
         .testTarget(name: "ForkGuardRuntimeTests", dependencies: ["forkguard-runtime-probe"]),
         .testTarget(name: "CForkGuardTests", dependencies: ["forkguard-probe"]),
         .testTarget(name: "ForkGuardTests", dependencies: ["CForkGuard", "CForkGuardTesting", "ForkGuard", "ForkGuardTesting"]),

@@ -1,4 +1,5 @@
 #include "ForkGuardProcessLocks.h"
 
-// After ForkGuardRuntime's own constructor, which has no priority.
-__attribute__((constructor)) static void start(void) { forkguard_runtime_guard_process_locks(); }
+// ForkGuardRuntime looks whether this is there (Sources/ForkGuardRuntime/start.c), so that all is led at once, whichever constructor runs first.
+extern const bool forkguard_process_locks_are_wanted;
+const bool forkguard_process_locks_are_wanted = true;

@@ -149,45 +149,75 @@ static int find_own(struct dl_phdr_info *info, size_t size, void *address) {
     return 0;
 }
 
-bool imports_find(const import *imports, size_t count, const char **reason) {
-    uintptr_t executable = 0;
-    dl_iterate_phdr(find_executable, &executable);
-    if (executable == 0) {
-        *reason = "the executable is not position independent: its function addresses are its own imports";
-        return false;
+// The libraries that functions come from are few, and many functions from each.
+static void find_in(const import_table *tables, const char *name, void *library) {
+    for (; library && tables->imports; tables++)
+        for (size_t i = 0; i < tables->count; i++) {
+            const import *import = &tables->imports[i];
+            if (!*import->real && (name ? import->library && strcmp(import->library, name) == 0 : !import->library)) *import->real = dlsym(library, import->name);
+        }
+}
+
+bool imports_find(const import_table *tables, const char **reason) {
+    if (!found.own_base) {
+        uintptr_t executable = 0;
+        dl_iterate_phdr(find_executable, &executable);
+        if (executable == 0) {
+            *reason = "the executable is not position independent: its function addresses are its own imports";
+            return false;
+        }
+        dl_iterate_phdr(find_own, (void *)(uintptr_t)imports_find);
     }
     Dl_info info;
-    void *runtime = NULL;
-    dl_iterate_phdr(find_own, (void *)(uintptr_t)imports_find);
-    if (swift_retain && dladdr((const void *)(uintptr_t)swift_retain, &info) && info.dli_fname) {
+    if (!found.base && swift_retain && dladdr((const void *)(uintptr_t)swift_retain, &info) && info.dli_fname) {
         found.base = info.dli_fbase;
         found.is_static = info.dli_fbase == found.own_base;
         strncpy(found.path, info.dli_fname, sizeof found.path - 1);
-        if (!found.is_static) runtime = dlopen(found.path, RTLD_LAZY | RTLD_NOLOAD);
     }
-    for (size_t i = 0; i < count; i++) {
-        if (*imports[i].real) continue;
-        void *library = imports[i].library ? dlopen(imports[i].library, RTLD_LAZY | RTLD_NOLOAD) : runtime;
-        if (!library) continue;
-        *imports[i].real = dlsym(library, imports[i].name);
-        if (imports[i].library) dlclose(library);
+    static const char *const libraries[] = {FROM_LIBC, FROM_DISPATCH, FROM_CXX};
+    for (unsigned i = 0; i < sizeof libraries / sizeof *libraries; i++) {
+        void *library = dlopen(libraries[i], RTLD_LAZY | RTLD_NOLOAD);
+        find_in(tables, libraries[i], library);
+        if (library) dlclose(library);
     }
-    if (runtime) dlclose(runtime);
+    if (found.base && !found.is_static) {
+        void *runtime = dlopen(found.path, RTLD_LAZY | RTLD_NOLOAD);
+        find_in(tables, NULL, runtime);
+        if (runtime) dlclose(runtime);
+    }
     return true;
 }
 
 // ---- leading ----
 
+// Thousands of imports are looked at, and few are ours: a hash table, at most half full.
+#define PLACES 512
+
 typedef struct lead {
-    const import *imports;
-    size_t count;
     uint32_t cures;
+    const import *places[PLACES];
 } lead;
 
+static unsigned place_of(const char *name) {
+    unsigned sum = 0;
+    while (*name) sum = sum * 31 + (unsigned char)*name++;
+    return sum % PLACES;
+}
+
+static void put_in_places(lead *lead, const import_table *tables) {
+    for (; tables->imports; tables++)
+        for (size_t i = 0; i < tables->count; i++) {
+            unsigned place = place_of(tables->imports[i].name);
+            while (lead->places[place]) place = (place + 1) % PLACES;
+            lead->places[place] = &tables->imports[i];
+        }
+}
+
 static const import *import_of(const lead *lead, const char *name, bool runtime) {
-    for (size_t i = 0; i < lead->count; i++) {
-        const import *import = &lead->imports[i];
-        if (import->name[0] != name[0] || strcmp(import->name, name) != 0) continue;
+    if (name[0] == '$' || (name[0] == '_' && name[1] == 'Z')) return NULL; // Swift's and C++'s: nine of ten
+    for (unsigned place = place_of(name); lead->places[place]; place = (place + 1) % PLACES) {
+        const import *import = lead->places[place];
+        if (strcmp(import->name, name) != 0) continue;
         bool wanted = (import->cure & lead->cures) || (runtime && (import->runtime_cure & lead->cures));
         return wanted && *import->real ? import : NULL;
     }
@@ -222,6 +252,7 @@ size_t imports_led_in_runtime(const char *name) {
 typedef void (*each_import)(const object *object, const char *name, bool runtime, void **word, void *context);
 
 typedef struct walk {
+    bool (*wanted)(const object *object); // NULL: all
     each_import each;
     void *context;
 } walk;
@@ -231,6 +262,7 @@ static int walk_object(struct dl_phdr_info *info, size_t size, void *context) {
     const walk *walk = context;
     object object;
     if (is_left_alone(info->dlpi_name ? info->dlpi_name : "") || !describe(info, &object)) return 0;
+    if (walk->wanted && !walk->wanted(&object)) return 0;
     bool runtime = is_runtime(&object);
     for (unsigned t = 0; t < 2; t++)
         for (size_t i = 0; i < object.counts[t]; i++) {
@@ -242,8 +274,8 @@ static int walk_object(struct dl_phdr_info *info, size_t size, void *context) {
     return 0;
 }
 
-static void walk_imports(each_import each, void *context) {
-    walk walk = {each, context};
+static void walk_imports(bool (*wanted)(const object *), each_import each, void *context) {
+    walk walk = {wanted, each, context};
     dl_iterate_phdr(walk_object, &walk);
 }
 
@@ -255,9 +287,10 @@ static void lead_one(const object *object, const char *name, bool runtime, void 
     if (runtime) count_in_runtime(import->name);
 }
 
-size_t imports_lead(const import *imports, size_t count, uint32_t cures) {
-    lead lead = {imports, count, cures};
-    walk_imports(lead_one, &lead);
+size_t imports_lead(const import_table *tables, uint32_t cures) {
+    lead lead = {.cures = cures};
+    put_in_places(&lead, tables);
+    walk_imports(NULL, lead_one, &lead);
     return found.led;
 }
 
@@ -273,7 +306,55 @@ static void visit_one(const object *object, const char *name, bool runtime, void
 
 void imports_visit(imports_visitor visit, void *context) {
     visiting visiting = {visit, context};
-    walk_imports(visit_one, &visiting);
+    walk_imports(NULL, visit_one, &visiting);
+}
+
+// ---- CoreFoundation ----
+
+// A library of its own, or part of the executable as the Swift runtime is.
+static bool is_foundation(const object *object) {
+    return strcmp(last_part(object->name), "libFoundation.so") == 0 || (found.is_static && object->base == (uintptr_t)found.base);
+}
+
+typedef struct sought {
+    const char *name;
+    const void *word;
+} sought;
+
+static void look_at_import(const object *object, const char *name, bool runtime, void **word, void *context) {
+    (void)runtime;
+    sought *sought = context;
+    (void)object;
+    if (strcmp(name, sought->name) == 0) sought->word = word;
+}
+
+const void *imports_foundation_word(const char *name) {
+    sought sought = {.name = name};
+    walk_imports(is_foundation, look_at_import, &sought);
+    return sought.word;
+}
+
+typedef struct code {
+    void (*visit)(const unsigned char *, size_t, void *);
+    void *context;
+} code;
+
+static int visit_code(struct dl_phdr_info *info, size_t size, void *context) {
+    (void)size;
+    const code *code = context;
+    object object;
+    if (!describe(info, &object) || !is_foundation(&object)) return 0;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        if (header->p_type == PT_LOAD && header->p_flags & PF_X)
+            code->visit((const unsigned char *)(object.base + header->p_vaddr), header->p_memsz, code->context);
+    }
+    return 1;
+}
+
+void imports_foundation_code(void (*visit)(const unsigned char *, size_t, void *), void *context) {
+    code code = {visit, context};
+    dl_iterate_phdr(visit_code, &code);
 }
 
 // ---- which runtime ----

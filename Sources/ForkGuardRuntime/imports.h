@@ -7,25 +7,40 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// Where the real ones are, as dlopen(3) knows it; NULL: the Swift runtime.
+#define FROM_LIBC "libc.so.6"
+#define FROM_DISPATCH "libdispatch.so"
+#define FROM_CXX "libstdc++.so.6"
+
 /// One function that is led through the gate.
 typedef struct import {
     const char *name;
-    const char *library; // where the real one is, as dlopen(3) knows it; NULL: the Swift runtime
+    const char *library; // one of the above
     void *wrapper;
     void **real;    // found at start
     uint32_t cure;  // enum forkguard_runtime_cures, with which it is led in every object
     uint32_t runtime_cure; // the one with which it is led in the Swift runtime's objects only, or 0
 } import;
 
+/// Tables of them, up to an empty one.
+typedef struct import_table {
+    const import *imports;
+    size_t count;
+} import_table;
+
 /// Finds what is real. False when the process cannot be helped, with the reason.
-bool imports_find(const import *imports, size_t count, const char **reason);
+bool imports_find(const import_table *tables, const char **reason);
 
 /// Leads the imports of all loaded objects for these cures; returns how many there are now.
-size_t imports_lead(const import *imports, size_t count, uint32_t cures);
+size_t imports_lead(const import_table *tables, uint32_t cures);
 
 /// Visits every import of every object that is not left alone.
 typedef void (*imports_visitor)(const char *object, const char *name, bool runtime, void *word, void *context);
 void imports_visit(imports_visitor visit, void *context);
+
+/// The word by which CoreFoundation's object imports `name`, or NULL; and that object's code, one visit for each part.
+const void *imports_foundation_word(const char *name);
+void imports_foundation_code(void (*visit)(const unsigned char *code, size_t size, void *context), void *context);
 
 /// How many of the Swift runtime's own imports of `name` are led.
 size_t imports_led_in_runtime(const char *name);

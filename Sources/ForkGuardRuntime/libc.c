@@ -52,10 +52,10 @@ static int gated_dlclose(void *library) {
     return result;
 }
 
-#define IMPORT(NAME) {#NAME, "libc.so.6", (void *)gated_##NAME, &real_##NAME, FORKGUARD_RUNTIME_LIBC, 0},
+#define IMPORT(NAME) {#NAME, FROM_LIBC, (void *)gated_##NAME, &real_##NAME, FORKGUARD_RUNTIME_LIBC, 0},
 const import libc_imports[] = {
     LIBC_CALLS(IMPORT)
-    {"dlopen", "libc.so.6", (void *)gated_dlopen, (void **)&real_dlopen, FORKGUARD_RUNTIME_LIBC, 0},
-    {"dlclose", "libc.so.6", (void *)gated_dlclose, (void **)&real_dlclose, FORKGUARD_RUNTIME_LIBC, 0},
+    {"dlopen", FROM_LIBC, (void *)gated_dlopen, (void **)&real_dlopen, FORKGUARD_RUNTIME_LIBC, 0},
+    {"dlclose", FROM_LIBC, (void *)gated_dlclose, (void **)&real_dlclose, FORKGUARD_RUNTIME_LIBC, 0},
 };
 const size_t libc_imports_count = sizeof libc_imports / sizeof *libc_imports;

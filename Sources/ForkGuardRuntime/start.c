@@ -18,12 +18,13 @@
 #include "libc.h"
 #include "locks.h"
 #include "once.h"
+#include "spinlocks.h"
 
 #define SWIFT FORKGUARD_RUNTIME_SWIFT
 #define IDS FORKGUARD_RUNTIME_IDS
 #define LOCKS FORKGUARD_RUNTIME_LOCKS
 
-#define LOCK(NAME, GATED, REAL) {NAME, "libc.so.6", (void *)GATED, (void **)&real.REAL, LOCKS, SWIFT}
+#define LOCK(NAME, GATED, REAL) {NAME, FROM_LIBC, (void *)GATED, (void **)&real.REAL, LOCKS, SWIFT}
 // Handlers that lock before a fork often make anew in the child what they would have to unlock (pthread_atfork(3p), rationale): so the count of the
 // thread that forks is put back to what it was.
 static pid_t (*real_fork)(void);
@@ -55,17 +56,20 @@ static const import imports[] = {
     LOCK("pthread_rwlock_clockrdlock", gated_clockrdlock, clockrdlock),
     LOCK("pthread_rwlock_clockwrlock", gated_clockwrlock, clockwrlock),
     LOCK("pthread_rwlock_unlock", gated_rwlock_unlock, rwlock_unlock),
-    {"fork", "libc.so.6", (void *)gated_fork, (void **)&real_fork, LOCKS, 0},
+    {"fork", FROM_LIBC, (void *)gated_fork, (void **)&real_fork, LOCKS, 0},
     ONCE("swift_once", NULL, gated_swift_once, swift_once),
-    ONCE("pthread_once", "libc.so.6", gated_pthread_once, pthread_once),
-    ONCE("dispatch_once_f", "libdispatch.so", gated_dispatch_once_f, dispatch_once_f),
-    ONCE("dispatch_once", "libdispatch.so", gated_dispatch_once, dispatch_once),
-    ONCE("__cxa_guard_acquire", "libstdc++.so.6", gated_cxa_guard_acquire, cxa_guard_acquire),
-    ONCE("__cxa_guard_release", "libstdc++.so.6", gated_cxa_guard_release, cxa_guard_release),
-    ONCE("__cxa_guard_abort", "libstdc++.so.6", gated_cxa_guard_abort, cxa_guard_abort),
-    {"syscall", "libc.so.6", (void *)gated_syscall, (void **)&real_syscall, IDS, 0},
+    ONCE("pthread_once", FROM_LIBC, gated_pthread_once, pthread_once),
+    ONCE("dispatch_once_f", FROM_DISPATCH, gated_dispatch_once_f, dispatch_once_f),
+    ONCE("dispatch_once", FROM_DISPATCH, gated_dispatch_once, dispatch_once),
+    ONCE("__cxa_guard_acquire", FROM_CXX, gated_cxa_guard_acquire, cxa_guard_acquire),
+    ONCE("__cxa_guard_release", FROM_CXX, gated_cxa_guard_release, cxa_guard_release),
+    ONCE("__cxa_guard_abort", FROM_CXX, gated_cxa_guard_abort, cxa_guard_abort),
+    {"sleep", FROM_LIBC, (void *)gated_sleep, (void **)&real_sleep, FORKGUARD_RUNTIME_FOUNDATION, 0},
+    {"syscall", FROM_LIBC, (void *)gated_syscall, (void **)&real_syscall, IDS, 0},
 };
 #define IMPORTS (sizeof imports / sizeof *imports)
+
+static import_table tables[3] = {{imports, IMPORTS}};
 
 // The sums over the names that the runtimes export with which this was tested. (imports_fingerprint; Tests/ForkGuardRuntimeTests print it.)
 static const struct {
@@ -96,10 +100,9 @@ static void lead_all(uint32_t cures) {
     const char *reason;
     forkguard_lock(&leading);
     // What was loaded since may bring what is real: libdispatch, the C++ library.
-    if (imports_find(imports, IMPORTS, &reason) && imports_find(libc_imports, libc_imports_count, &reason)) {
+    if (imports_find(tables, &reason)) {
         if (__real_swift_once) real_once.swift_once = __real_swift_once;
-        imports_lead(imports, IMPORTS, cures);
-        runtime.led = imports_lead(libc_imports, libc_imports_count, cures);
+        runtime.led = imports_lead(tables, cures);
     }
     forkguard_unlock(&leading);
 }
@@ -152,46 +155,59 @@ static void announce(const char *name, uint32_t cure, verdict verdict) {
     forkguard_announce_cure(name, verdict.on, verdict.explanation);
 }
 
+// Of the processor: what else the machine does meanwhile is not ours.
 static uint64_t nanoseconds(void) {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", "process-locks"};
+static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", "core-foundation", "process-locks"};
 
-// Constructors of one executable run in the order of its link line, which nobody promises.
-static bool started;
+static void announce_foundation(size_t count) {
+    char text[32];
+    snprintf(text, sizeof text, "%zu", count);
+    const char *none = imports_foundation_word("sleep") ? "no spinlock of the known form was found in CoreFoundation"
+                                                        : "there is no CoreFoundation in this process";
+    announce(names[3], FORKGUARD_RUNTIME_FOUNDATION,
+        count ? says(true, "%s spinlocks that are variables; a child that waits for another's holder says so", text) : says(false, none, NULL));
+}
+
+static verdict guards_locks(void) { return says(true, "pthread mutexes, read-write locks and conditions of every object", NULL); }
+
+// Of the product ForkGuardProcessLocks, where it is linked too.
+extern const bool forkguard_process_locks_are_wanted __attribute__((weak));
 
 __attribute__((constructor)) static void start(void) {
-    if (started) return;
-    started = true;
     uint64_t began = nanoseconds();
     const char *asked = getenv("FORKGUARD_RUNTIME");
     bool untested = asked && strcmp(asked, "untested") == 0;
     if (asked && strcmp(asked, "off") == 0) runtime.impossible = "FORKGUARD_RUNTIME=off is in the environment";
     else if (asked && *asked && !untested) fprintf(stderr, "ForkGuard: FORKGUARD_RUNTIME is '%s', which is neither 'off' nor 'untested'; it is ignored\n", asked);
-    if (!runtime.impossible) imports_find(imports, IMPORTS, &runtime.impossible);
+    tables[1] = (import_table){libc_imports, libc_imports_count};
+    if (!runtime.impossible) imports_find(tables, &runtime.impossible);
     for (unsigned i = 0; runtime.impossible && i < sizeof names / sizeof *names; i++) announce(names[i], 0, says(false, "%s", runtime.impossible));
     if (runtime.impossible) return;
     verdict swift = may_guard_swift(untested);
-    lead_all((swift.on ? SWIFT : 0) | IDS | FORKGUARD_RUNTIME_LIBC);
+    bool locks = &forkguard_process_locks_are_wanted != NULL;
+    size_t spinlocks = spinlocks_register();
+    lead_all((swift.on ? SWIFT : 0) | IDS | FORKGUARD_RUNTIME_LIBC | (spinlocks ? FORKGUARD_RUNTIME_FOUNDATION : 0) | (locks ? LOCKS : 0));
     if (swift.on) swift = guards_swift(swift);
     announce(names[0], SWIFT, swift);
     bool futexes = real_syscall && futex_works();
     announce(names[1], IDS, futexes ? says(true, "old ids are put right where the kernel would see them", NULL)
                                     : says(false, "this kernel does not lock futexes with thread ids in them (FUTEX_LOCK_PI)", NULL));
     announce(names[2], FORKGUARD_RUNTIME_LIBC, says(true, "glibc %s", gnu_get_libc_version()));
-    announce(names[3], 0, says(false, "the product ForkGuardProcessLocks is not linked", NULL));
+    announce_foundation(spinlocks);
+    announce(names[4], LOCKS, locks ? guards_locks() : says(false, "the product ForkGuardProcessLocks is not linked", NULL));
     runtime.nanoseconds = nanoseconds() - began;
 }
 
 bool forkguard_runtime_guard_process_locks(void) {
-    start();
     if (runtime.impossible || (runtime.cures & LOCKS)) return !runtime.impossible;
     uint64_t began = nanoseconds();
     lead_all(forkguard_runtime_cures() | LOCKS);
-    announce(names[3], LOCKS, says(true, "pthread mutexes, read-write locks and conditions of every object", NULL));
+    announce(names[4], LOCKS, guards_locks());
     runtime.nanoseconds += nanoseconds() - began;
     return true;
 }
@@ -228,7 +244,7 @@ void forkguard_runtime_visit_imports(void (*visit)(const char *, const char *, b
 #else
 
 __attribute__((constructor)) static void start(void) {
-    static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", "process-locks"};
+    static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", "core-foundation", "process-locks"};
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
         forkguard_announce_cure(names[i], false, "Linux with glibc on x86-64 or arm64 is all that this was tested on");
 }

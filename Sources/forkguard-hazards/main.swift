@@ -1,2 +1,3 @@
-import ForkGuard
-print(ForkGuard.runtimeSupport)
+import Foundation
+
+exit(Hazards.main(Array(CommandLine.arguments.dropFirst())))

@@ -23,6 +23,7 @@ enum forkguard_runtime_cures {
     FORKGUARD_RUNTIME_SWIFT = 1,   // the Swift runtime's locks and every once-initialisation
     FORKGUARD_RUNTIME_IDS = 2,     // cached thread ids, and futexes whose holder vanished
     FORKGUARD_RUNTIME_LIBC = 4,    // functions of the C library that take locks which fork() does not repair
+    FORKGUARD_RUNTIME_FOUNDATION = 16, // CoreFoundation's spinlocks
     FORKGUARD_RUNTIME_LOCKS = 8,   // all pthread mutexes, read-write locks and conditions of the process
 };
 
@@ -37,7 +38,7 @@ bool forkguard_runtime_guard_process_locks(void);
 /// hooks.
 size_t forkguard_runtime_rescan(void);
 
-/// How many imports are led through the gate, and how long the start took, in nanoseconds.
+/// How many imports are led through the gate, and how long the start took, in nanoseconds of the processor's time.
 size_t forkguard_runtime_imports(void);
 uint64_t forkguard_runtime_start_nanoseconds(void);
 

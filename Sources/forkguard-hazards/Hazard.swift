@@ -1,0 +1,11 @@
+/// A row in a parent: made there by the thread that will fork.
+struct Hazard: Sendable {
+    /// How many threads hammer.
+    var hammers = 3
+    /// One turn of a hammer, in `Hammer.inside`; the number is another one each time, in all threads.
+    let hammer: @Sendable (Hammer, UInt64) -> Void
+    /// What the forking thread does before the fork of this index, when hammered.
+    var arrange: (@Sendable (Int) -> Void)?
+    /// In the child: does the operation with the index of the fork; whether its result was right.
+    let check: @Sendable (Int) -> Bool
+}
