@@ -15,6 +15,16 @@ let package = Package(
         .target(name: "CIdle"),
         .executableTarget(name: "idle-bare", dependencies: ["CIdle"]),
         .executableTarget(name: "idle-linked", dependencies: ["CIdle", .product(name: "CForkGuard", package: "ForkGuard")]),
+        // A process with the cures of ForkGuardRuntime in it, which the environment switches off; the benchmark starts it in both ways.
+        .executableTarget(
+            name: "runtime-load",
+            dependencies: [
+                "CBench",
+                .product(name: "ForkGuard", package: "ForkGuard"),
+                .product(name: "ForkGuardProcessLocks", package: "ForkGuard"),
+                .product(name: "ForkGuardRuntime", package: "ForkGuard"),
+            ]
+        ),
         .executableTarget(
             name: "forkguard-bench",
             dependencies: [
@@ -22,6 +32,7 @@ let package = Package(
                 "CIdle",
                 "idle-bare",
                 "idle-linked",
+                "runtime-load",
                 .product(name: "CForkGuard", package: "ForkGuard"),
                 .product(name: "ForkGuard", package: "ForkGuard"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),

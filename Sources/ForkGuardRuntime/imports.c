@@ -282,7 +282,9 @@ static void walk_imports(bool (*wanted)(const object *), each_import each, void 
 static void lead_one(const object *object, const char *name, bool runtime, void **word, void *context) {
     const import *import = import_of(context, name, runtime);
     if (!import) return;
-    if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == import->wrapper || !write_word(object, word, import->wrapper)) return;
+    void *now = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+    // Nothing: a weak one, which its object found nowhere and does not call.
+    if (!now || now == import->wrapper || !write_word(object, word, import->wrapper)) return;
     found.led++;
     if (runtime) count_in_runtime(import->name);
 }

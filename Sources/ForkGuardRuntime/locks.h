@@ -29,6 +29,9 @@ typedef struct real_locks {
 
 extern real_locks real;
 
+/// Looks whether plain mutexes are what we know. After `real` was found, before anything is led.
+void locks_try_plain(void);
+
 int gated_mutex_lock(pthread_mutex_t *mutex);
 int gated_mutex_trylock(pthread_mutex_t *mutex);
 int gated_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *deadline);

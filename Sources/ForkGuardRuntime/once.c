@@ -15,7 +15,7 @@ static __thread const int32_t *current_word;
 
 const int32_t *once_word(void) { return current_word; }
 
-void gated_swift_once(long *token, void (*initialize)(void *), void *context) {
+static __attribute__((noinline)) void swift_once_slowly(long *token, void (*initialize)(void *), void *context) {
     forkguard_slot *slot = forkguard_section_begin();
     const int32_t *outer = current_word;
     // swift_once_t on 64-bit Linux: a flag, and the word of a lock behind it (include/swift/Threading/Impl/Linux.h).
@@ -23,6 +23,12 @@ void gated_swift_once(long *token, void (*initialize)(void *), void *context) {
     real_once.swift_once(token, initialize, context);
     current_word = outer;
     if (slot) forkguard_section_end(slot);
+}
+
+void gated_swift_once(long *token, void (*initialize)(void *), void *context) {
+    // Every access to a lazy global comes here. One that is done is a negative flag, at which swift_once looks first, too: nothing is locked or half-way there.
+    if (FORKGUARD_LIKELY(__atomic_load_n((const int32_t *)token, __ATOMIC_ACQUIRE) < 0)) return;
+    swift_once_slowly(token, initialize, context);
 }
 
 int gated_pthread_once(pthread_once_t *once, void (*initialize)(void)) {

@@ -89,11 +89,41 @@ static struct {
 static forkguard_lock_t leading = FORKGUARD_LOCK_INITIALIZER("ForkGuardRuntime's imports");
 
 // With -static-stdlib the runtime's own calls of swift_once, and the program's, are led here by the linker: -Xlinker --wrap=swift_once.
-extern void __real_swift_once(long *, void (*)(void *), void *) __attribute__((weak));
+typedef void (*swift_once_function)(long *, void (*)(void *), void *);
 void __wrap_swift_once(long *token, void (*initialize)(void *), void *context);
+
+// What is left of the runtime's own then. The linker looks into an archive only for what somebody needs, and nobody needs swift_once any more:
+// all call __wrap_swift_once. Not even this, which is weak because without the flag there is nothing of that name. So it is mostly not there. But what it calls is:
+// swift_once is no more than a look at the flag that begins the token, and this (Swift 6.3, stdlib/public/Threading/Linux.cpp).
+extern void __real_swift_once(long *, void (*)(void *), void *) __attribute__((weak));
+extern void once_slow(long *, void (*)(void *), void *) __asm__("_ZN5swift14threading_impl9once_slowERNS0_6once_tEPFvPvES3_") __attribute__((weak));
+
+// Who calls swift_once calls it here: then the flag was given.
+extern void swift_once(long *, void (*)(void *), void *) __attribute__((weak));
+static bool is_wrapped(void) {
+    swift_once_function volatile called = swift_once;
+    return called == __wrap_swift_once;
+}
+
+static void static_swift_once(long *token, void (*initialize)(void *), void *context) {
+    if (__atomic_load_n((const int32_t *)token, __ATOMIC_ACQUIRE) >= 0) once_slow(token, initialize, context);
+}
+
+// Remembered before anything is led: where the runtime is a shared library, __real_swift_once is an import, too.
+static swift_once_function real_wrapped_once(void) {
+    static swift_once_function found;
+    swift_once_function function = __atomic_load_n(&found, __ATOMIC_RELAXED);
+    if (function) return function;
+    function = __real_swift_once ? __real_swift_once : once_slow ? static_swift_once : NULL;
+    __atomic_store_n(&found, function, __ATOMIC_RELAXED);
+    return function;
+}
+
 void __wrap_swift_once(long *token, void (*initialize)(void *), void *context) {
+    swift_once_function real = real_wrapped_once();
     if (__atomic_load_n(&runtime.cures, __ATOMIC_ACQUIRE) & SWIFT) gated_swift_once(token, initialize, context);
-    else __real_swift_once(token, initialize, context);
+    else if (real) real(token, initialize, context);
+    else forkguard_trap_misuse(NULL, "--wrap=swift_once hides the Swift runtime's own swift_once", "link with -Xlinker --undefined=swift_once too");
 }
 
 static void lead_all(uint32_t cures) {
@@ -101,7 +131,7 @@ static void lead_all(uint32_t cures) {
     forkguard_lock(&leading);
     // What was loaded since may bring what is real: libdispatch, the C++ library.
     if (imports_find(tables, &reason)) {
-        if (__real_swift_once) real_once.swift_once = __real_swift_once;
+        if (is_wrapped() && real_wrapped_once()) real_once.swift_once = real_wrapped_once();
         runtime.led = imports_lead(tables, cures);
     }
     forkguard_unlock(&leading);
@@ -134,7 +164,8 @@ static verdict may_guard_swift(bool untested) {
 #if !defined(__clang__) || __clang_major__ != 21
         if (!untested) return says(false, "this was not compiled by Swift 6.3's clang, so the runtime that it is linked with is not the tested one", NULL);
 #endif
-        if (!__real_swift_once) return says(false, "the Swift runtime is linked statically: link with -Xlinker --wrap=swift_once too", NULL);
+        if (!is_wrapped()) return says(false, "the Swift runtime is linked statically: link with -Xlinker --wrap=swift_once too", NULL);
+        if (!real_wrapped_once()) return says(false, "the Swift runtime's swift_once is missing: link with -Xlinker --undefined=swift_once too", NULL);
         return says(true, "Swift 6.3's runtime, linked statically", NULL);
     }
     const char *version = version_of(imports_fingerprint());
@@ -191,6 +222,7 @@ __attribute__((constructor)) static void start(void) {
     verdict swift = may_guard_swift(untested);
     bool locks = &forkguard_process_locks_are_wanted != NULL;
     size_t spinlocks = spinlocks_register();
+    if (real.mutex_lock && real.mutex_trylock && real.mutex_unlock) locks_try_plain();
     lead_all((swift.on ? SWIFT : 0) | IDS | FORKGUARD_RUNTIME_LIBC | (spinlocks ? FORKGUARD_RUNTIME_FOUNDATION : 0) | (locks ? LOCKS : 0));
     if (swift.on) swift = guards_swift(swift);
     announce(names[0], SWIFT, swift);

@@ -16,15 +16,19 @@ FORKGUARD_BEGIN
 forkguard_slot *FORKGUARD_NULLABLE forkguard_section_begin_slow(void);
 void forkguard_section_enter_slow(forkguard_slot *FORKGUARD_NONNULL slot);
 
+/// The first half of forkguard_section_begin, for a thread that has a slot: counts it in. False: call forkguard_section_enter_slow before anything else.
+FORKGUARD_INLINE bool forkguard_section_enter(forkguard_slot *FORKGUARD_NONNULL slot) {
+    __atomic_store_n(&slot->held, slot->held + 1, __ATOMIC_RELAXED); // R1
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return FORKGUARD_LIKELY(__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_ACQUIRE) == FORKGUARD_GATE_OPEN); // R2
+}
+
 /// Begins a section, and returns the thread's slot; waits while a fork is being prepared, unless the thread is in a section already. NULL: the
 /// thread's slot is just being made, on this thread; there is no section, do not end it. Any thread, any side of a fork; not in signal handlers.
 FORKGUARD_INLINE forkguard_slot *FORKGUARD_NULLABLE forkguard_section_begin(void) {
     forkguard_slot *slot = forkguard_thread_slot;
     if (!FORKGUARD_LIKELY(slot != NULL)) return forkguard_section_begin_slow();
-    __atomic_store_n(&slot->held, slot->held + 1, __ATOMIC_RELAXED); // R1
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (!FORKGUARD_LIKELY(__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_ACQUIRE) == FORKGUARD_GATE_OPEN)) // R2
-        forkguard_section_enter_slow(slot);
+    if (!FORKGUARD_LIKELY(forkguard_section_enter(slot))) forkguard_section_enter_slow(slot);
     return slot;
 }
 

@@ -91,7 +91,7 @@ private final class IdleProcess {
     }
 }
 
-private func directoryOfThisProgram() -> String {
+func directoryOfThisProgram() -> String {
     var bytes = [UInt8](repeating: 0, count: Int(PATH_MAX))
     let length = bytes.withUnsafeMutableBytes { readlink("/proc/self/exe", $0.baseAddress!, $0.count) }
     precondition(length > 0)

@@ -10,14 +10,14 @@ import Synchronization
 let benchmarks = [
     ("lock", benchmarkLocks), ("contended", benchmarkContended), ("condition", benchmarkCondition), ("fork", benchmarkForks),
     ("idle", benchmarkIdle), ("resources", benchmarkResources), ("descriptors", benchmarkDescriptors),
-    ("pool", benchmarkPools), ("discard", benchmarkDiscards),
+    ("pool", benchmarkPools), ("discard", benchmarkDiscards), ("runtime", benchmarkRuntime),
 ]
 
 let arguments = CommandLine.arguments.dropFirst()
 if arguments.contains("--help") || arguments.contains(where: { argument in !benchmarks.contains { $0.0 == argument } }) {
     print(
         """
-        usage: forkguard-bench [lock] [contended] [condition] [fork] [idle] [resources] [descriptors] [pool] [discard]
+        usage: forkguard-bench [lock] [contended] [condition] [fork] [idle] [resources] [descriptors] [pool] [discard] [runtime]
           lock       uncontended lock and unlock, next to NIOLock and Synchronization.Mutex
           contended  2, 4 and 16 threads that hammer one lock, next to NIOLock and others
           condition  1 and 4 pairs of threads that play ping-pong, next to pthread_cond_t
@@ -27,6 +27,7 @@ if arguments.contains("--help") || arguments.contains(where: { argument in !benc
           descriptors  what adopted descriptors add to a fork
           pool       a pool's check-out and return, next to a ForkMutex and to an array in one
           discard    a pool's discard in a child, of 1 and of 100,000 idle ones
+          runtime    metadata, lazy globals, mutexes of a process with the cures of ForkGuardRuntime, next to one that has them off
         All of them when nothing is named. Prints medians, and next to them what is promised.
         """)
     exit(arguments.contains("--help") ? 0 : 64)

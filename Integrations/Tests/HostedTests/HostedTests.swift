@@ -1,0 +1,77 @@
+import Foundation
+import XCTest
+
+/// ForkGuard and its cures in a library that Python loads and forks around.
+final class HostedTests: XCTestCase {
+    private struct Counts: Decodable {
+        let forks, ok, hung, crashed, wrong: Int
+        let insideLazyGlobal, insideLock: Int
+        let types, turns, lazyGlobals: UInt64
+        let support: [String]
+        let gdb: String
+    }
+
+    func testChildrenOfPythonAreWhole() throws {
+        let counts = try forkAround(forks: 200, stopAfter: 3, environment: [:])
+        XCTAssertEqual(counts.ok, 200, "hung \(counts.hung), crashed \(counts.crashed), wrong \(counts.wrong)\n\(counts.gdb)")
+        for cure in ["swift-runtime", "thread-ids", "c-library", "process-locks"] {
+            XCTAssert(counts.support.contains { $0.hasPrefix("\(cure): on") }, "\(counts.support)")
+        }
+        // The hammers were inside.
+        XCTAssertGreaterThan(counts.insideLazyGlobal, 100)
+        XCTAssertGreaterThan(counts.insideLock, 50)
+        XCTAssertGreaterThan(counts.types, 1000)
+    }
+
+    func test_control_withoutTheCuresTheyHang() throws {
+        let counts = try forkAround(forks: 200, stopAfter: 3, environment: ["FORKGUARD_RUNTIME": "off"])
+        XCTAssert(counts.hung + counts.crashed > 0, "the control did not fail")
+        XCTAssert(counts.support.allSatisfy { $0.contains(": off") }, "\(counts.support)")
+    }
+
+    private func forkAround(forks: Int, stopAfter: Int, environment: [String: String], name: String = #function) throws -> Counts {
+        let process = Process()
+        process.executableURL = try python()
+        let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("fork_around.py")
+        process.arguments = [script.path, try library().path, "\(forks)", "\(stopAfter)"]
+        // What crashes in the control shall do it quickly.
+        let own = ProcessInfo.processInfo.environment.filter { $0.key != "FORKGUARD_RUNTIME" }
+        process.environment = own.merging(["SWIFT_BACKTRACE": "enable=no"]) { $1 }.merging(environment) { $1 }
+        let output = Pipe()
+        process.standardOutput = output
+        process.standardInput = FileHandle.nullDevice
+        try process.run()
+        let text = output.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        XCTAssertEqual(process.terminationReason, .exit)
+        XCTAssertEqual(process.terminationStatus, 0)
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        let counts = try decoder.decode(Counts.self, from: text)
+        print(
+            "\(name): forks \(counts.forks), ok \(counts.ok), hung \(counts.hung), crashed \(counts.crashed), wrong \(counts.wrong); "
+                + "inside a lazy global \(counts.insideLazyGlobal), a lock \(counts.insideLock); \(counts.types) types, "
+                + "\(counts.turns) turns, \(counts.lazyGlobals) lazy globals")
+        if !counts.gdb.isEmpty { print(counts.gdb) }
+        return counts
+    }
+
+    private func python() throws -> URL {
+        let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
+        let candidates = path.split(separator: ":").map { URL(fileURLWithPath: String($0)).appendingPathComponent("python3") }
+        if let found = candidates.first(where: { FileManager.default.isExecutableFile(atPath: $0.path) }) { return found }
+        let missing = "there is no python3"
+        if ProcessInfo.processInfo.environment["FORKGUARD_NO_SKIPS"] != nil { XCTFail(missing) }
+        throw XCTSkip(missing)
+    }
+
+    /// It is built into the directory that the test bundle is in.
+    private func library() throws -> URL {
+        let bundle = Bundle.main.executableURL ?? Bundle.main.bundleURL
+        let library = bundle.deletingLastPathComponent().appendingPathComponent("libHostedRuntime.so")
+        guard FileManager.default.fileExists(atPath: library.path) else {
+            throw CocoaError(.fileNoSuchFile, userInfo: [NSFilePathErrorKey: library.path])
+        }
+        return library
+    }
+}
