@@ -451,6 +451,16 @@ void gate_note_letting_go(forkguard_slot *slot) {
     unpin(slot);
 }
 
+static bool forget_condition(forkguard_slot *slot, void *condition) {
+    if (__atomic_load_n(&slot->sleeps_on, __ATOMIC_RELAXED) != condition) return true;
+    pin(slot);
+    if (slot->sleeps_on == condition) __atomic_store_n(&slot->sleeps_on, NULL, __ATOMIC_RELAXED);
+    unpin(slot);
+    return true;
+}
+
+void forkguard_section_forget(const void *condition) { gate_each(forget_condition, (void *)(uintptr_t)condition); }
+
 // The owner of a lock that is not ours, which `slot` sleeps for; pinned. Who waits on a condition waits for nobody in particular.
 static uint64_t owner_of_other(const forkguard_slot *slot) {
     if (slot->sleeps_on || slot->letting_go) return 0;
@@ -837,6 +847,8 @@ size_t forkguard_survivor_ids(int32_t *ids, size_t count, int32_t *now) {
     for (size_t i = 0; i < gate.before.count && i < count; i++) ids[i] = gate.before.ids[i];
     return gate.before.count;
 }
+
+void forkguard_forget_survivor_ids(void) { gate.before.count = 0; }
 
 bool forkguard_thread_vanished(int32_t thread_id) { return gate.horizon != 0 && thread_id > 0 && !platform_thread_is_ours(thread_id); }
 

@@ -128,6 +128,8 @@ public enum ForkGuard {
 
     private static func runChild(_ body: @escaping @Sendable () throws -> Int32, onCallingThread: Bool) -> Never {
         if onCallingThread { forkguard_child_exit(status(of: body)) }
+        // This thread only waits from here on.
+        forkguard_forget_survivor_ids()
         do {
             try SystemThread { forkguard_child_exit(status(of: body)) }.join()
         } catch {

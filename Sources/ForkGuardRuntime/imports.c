@@ -17,6 +17,7 @@
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -51,7 +52,7 @@ bool imports_runtime_is_static(void) { return found.is_static; }
 
 typedef struct object {
     const char *name;
-    uintptr_t base;
+    uintptr_t base, end;
     const ElfW(Sym) *symbols;
     const char *strings;
     const uint32_t *gnu_hash;
@@ -67,6 +68,8 @@ static bool describe(const struct dl_phdr_info *info, object *object) {
     const ElfW(Dyn) *dynamic = NULL;
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        if (header->p_type == PT_LOAD && object->base + header->p_vaddr + header->p_memsz > object->end)
+            object->end = object->base + header->p_vaddr + header->p_memsz;
         if (header->p_type == PT_DYNAMIC) dynamic = (const ElfW(Dyn) *)(object->base + header->p_vaddr);
         if (header->p_type == PT_GNU_RELRO) {
             object->relro = object->base + header->p_vaddr;
@@ -154,7 +157,10 @@ static void find_in(const import_table *tables, const char *name, void *library)
     for (; library && tables->imports; tables++)
         for (size_t i = 0; i < tables->count; i++) {
             const import *import = &tables->imports[i];
-            if (!*import->real && (name ? import->library && strcmp(import->library, name) == 0 : !import->library)) *import->real = dlsym(library, import->name);
+            if (*import->real || !(name ? import->library && strcmp(import->library, name) == 0 : !import->library)) continue;
+            // What the process calls by this name, which may be an interposed one (LD_PRELOAD); where the name is not global, as in Python, the library's.
+            void *global = dlsym(RTLD_DEFAULT, import->name);
+            *import->real = global ? global : dlsym(library, import->name);
         }
 }
 
@@ -188,13 +194,71 @@ bool imports_find(const import_table *tables, const char **reason) {
     return true;
 }
 
+bool imports_is_libc(const void *function) {
+    Dl_info info;
+    return function && dladdr(function, &info) && info.dli_fname && strcmp(last_part(info.dli_fname), FROM_LIBC) == 0;
+}
+
+// ---- loaded whole ----
+//
+// dl_iterate_phdr(3) shows an object that another thread is loading before it is relocated; a word that is changed then is lost, and memory that is made read-only then crashes the dynamic
+// linker. To open the object again waits until that thread is done.
+
+struct pinned {
+    size_t count, size;
+    const struct link_map *maps[];
+};
+
+typedef struct names {
+    size_t count, size;
+    char **all;
+} names;
+
+static int note_name(struct dl_phdr_info *info, size_t size, void *context) {
+    (void)size;
+    names *names = context;
+    if (names->count < names->size) names->all[names->count] = strdup(info->dlpi_name ? info->dlpi_name : "");
+    names->count++;
+    return 0;
+}
+
+pinned *imports_pin(void) {
+    enum { MOST = 1024 };
+    names names = {.size = MOST, .all = calloc(MOST, sizeof(char *))};
+    pinned *pinned = calloc(1, sizeof *pinned + MOST * sizeof pinned->maps[0]);
+    if (names.all && pinned) dl_iterate_phdr(note_name, &names);
+    for (size_t i = 0; names.all && pinned && i < names.count && i < names.size; i++) {
+        const char *name = names.all[i];
+        void *handle = name ? dlopen(*name ? name : NULL, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+        if (handle) pinned->maps[pinned->count++] = handle; // glibc's handles are its maps (dlinfo(3), RTLD_DI_LINKMAP)
+        free(names.all[i]);
+    }
+    free(names.all);
+    return pinned;
+}
+
+void imports_unpin(pinned *pinned) {
+    for (size_t i = 0; pinned && i < pinned->count; i++) dlclose((void *)(uintptr_t)pinned->maps[i]);
+    free(pinned);
+}
+
 // ---- leading ----
 
 // Thousands of imports are looked at, and few are ours: a hash table, at most half full.
 #define PLACES 512
 
+// A word that is to be changed.
+typedef struct change {
+    object object;
+    const import *import;
+    void **word;
+    bool runtime;
+} change;
+
 typedef struct lead {
     uint32_t cures;
+    change *changes;
+    size_t count, size;
     const import *places[PLACES];
 } lead;
 
@@ -279,20 +343,55 @@ static void walk_imports(bool (*wanted)(const object *), each_import each, void 
     dl_iterate_phdr(walk_object, &walk);
 }
 
-static void lead_one(const object *object, const char *name, bool runtime, void **word, void *context) {
-    const import *import = import_of(context, name, runtime);
+static void note_one(const object *object, const char *name, bool runtime, void **word, void *context) {
+    lead *lead = context;
+    const import *import = import_of(lead, name, runtime);
     if (!import) return;
     void *now = __atomic_load_n(word, __ATOMIC_ACQUIRE);
-    // Nothing: a weak one, which its object found nowhere and does not call.
-    if (!now || now == import->wrapper || !write_word(object, word, import->wrapper)) return;
-    found.led++;
-    if (runtime) count_in_runtime(import->name);
+    // Its own wrapper; nothing, for a weak one that its object found nowhere; or another function than the process has by that name: an older version of it, another
+    // copy's wrapper. What is not bound yet points into its object.
+    bool unbound = (uintptr_t)now >= object->base && (uintptr_t)now < object->end;
+    if (now == import->wrapper || !now || (now != *import->real && !unbound)) return;
+    if (lead->count < lead->size) lead->changes[lead->count] = (change){*object, import, word, runtime};
+    lead->count++;
 }
 
-size_t imports_lead(const import_table *tables, uint32_t cures) {
-    lead lead = {.cures = cures};
+static bool ends_section(const change *change) {
+    const char *name = change->import->name;
+    return strstr(name, "unlock") || strstr(name, "release") || strstr(name, "abort");
+}
+
+static void make(const lead *lead, bool ends) {
+    for (size_t i = 0; i < lead->count; i++) {
+        const change *change = &lead->changes[i];
+        if (ends_section(change) != ends || !write_word(&change->object, change->word, change->import->wrapper)) continue;
+        found.led++;
+        if (change->runtime) count_in_runtime(change->import->name);
+    }
+}
+
+static const pinned *only; // of the thread that leads
+
+static bool is_pinned(const object *object) {
+    for (size_t i = 0; i < only->count; i++)
+        if (only->maps[i]->l_addr == object->base) return true;
+    return false;
+}
+
+size_t imports_lead(const import_table *tables, uint32_t cures, const pinned *pinned) {
+    static change changes[4096]; // more imports than any process has of these names
+    static lead lead;
+    memset(&lead, 0, sizeof lead);
+    lead.cures = cures;
+    lead.changes = changes;
+    lead.size = sizeof changes / sizeof *changes;
     put_in_places(&lead, tables);
-    walk_imports(NULL, lead_one, &lead);
+    only = pinned;
+    walk_imports(pinned ? is_pinned : NULL, note_one, &lead);
+    if (lead.count > lead.size) lead.count = lead.size;
+    // What ends a section first: a thread that began one uncounted and ends it counted does no harm, the other way round it would be inside for ever.
+    make(&lead, true);
+    make(&lead, false);
     return found.led;
 }
 

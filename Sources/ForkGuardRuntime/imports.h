@@ -31,8 +31,16 @@ typedef struct import_table {
 /// Finds what is real. False when the process cannot be helped, with the reason.
 bool imports_find(const import_table *tables, const char **reason);
 
-/// Leads the imports of all loaded objects for these cures; returns how many there are now.
-size_t imports_lead(const import_table *tables, uint32_t cures);
+/// Objects that are loaded whole, and stay so until they are let go. NULL: no memory. Waits for who is loading one now; so not under a lock that constructors may want.
+typedef struct pinned pinned;
+pinned *imports_pin(void);
+void imports_unpin(pinned *pinned);
+
+/// Leads the imports of these objects, or of all (`pinned` is NULL: nobody loads one meanwhile), for these cures; returns how many there are now. One thread at a time.
+size_t imports_lead(const import_table *tables, uint32_t cures, const pinned *pinned);
+
+/// Whether this is the C library's own function.
+bool imports_is_libc(const void *function);
 
 /// Visits every import of every object that is not left alone.
 typedef void (*imports_visitor)(const char *object, const char *name, bool runtime, void *word, void *context);

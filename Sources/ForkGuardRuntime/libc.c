@@ -24,6 +24,16 @@ typedef uintptr_t word;
     }
 LIBC_CALLS(GATED)
 
+// One word more than the others.
+static int (*real_getnameinfo)(const void *, unsigned, char *, unsigned, char *, unsigned, int);
+
+static int gated_getnameinfo(const void *address, unsigned size, char *host, unsigned host_size, char *service, unsigned service_size, int flags) {
+    forkguard_slot *slot = forkguard_section_begin();
+    int result = real_getnameinfo(address, size, host, host_size, service, service_size, flags);
+    if (slot) forkguard_section_end(slot);
+    return result;
+}
+
 static void *(*real_dlopen)(const char *, int);
 static int (*real_dlclose)(void *);
 
@@ -37,7 +47,7 @@ static int (*real_dlclose)(void *);
 // Loads, then leads what was loaded through the gate. Without a path the dynamic linker looks where the caller's object says (DT_RUNPATH), and finds out who the caller is by where
 // it returns to: so that call may not be made from here.
 static void *gated_dlopen(const char *path, int flags) {
-    if (path && !strchr(path, '/')) TAIL return real_dlopen(path, flags);
+    if (path && (!strchr(path, '/') || strchr(path, '$'))) TAIL return real_dlopen(path, flags);
     forkguard_slot *slot = forkguard_section_begin();
     void *library = real_dlopen(path, flags);
     if (slot) forkguard_section_end(slot);
@@ -55,6 +65,7 @@ static int gated_dlclose(void *library) {
 #define IMPORT(NAME) {#NAME, FROM_LIBC, (void *)gated_##NAME, &real_##NAME, FORKGUARD_RUNTIME_LIBC, 0},
 const import libc_imports[] = {
     LIBC_CALLS(IMPORT)
+    {"getnameinfo", FROM_LIBC, (void *)gated_getnameinfo, (void **)&real_getnameinfo, FORKGUARD_RUNTIME_LIBC, 0},
     {"dlopen", FROM_LIBC, (void *)gated_dlopen, (void **)&real_dlopen, FORKGUARD_RUNTIME_LIBC, 0},
     {"dlclose", FROM_LIBC, (void *)gated_dlclose, (void **)&real_dlclose, FORKGUARD_RUNTIME_LIBC, 0},
 };

@@ -15,7 +15,7 @@ extern const size_t libc_imports_count;
 
 // resolv/, nss/: the resolver's configuration, the databases' files and buffers
 #define LIBC_CALLS(X) \
-    X(getaddrinfo) X(getnameinfo) X(gethostbyname) X(gethostbyname2) X(gethostbyaddr) X(getservbyname) X(getservbyport) X(getprotobyname) \
+    X(getaddrinfo) X(gethostbyname) X(gethostbyname2) X(gethostbyaddr) X(getservbyname) X(getservbyport) X(getprotobyname) \
     X(getpwnam) X(getpwuid) X(getgrnam) X(getgrgid) X(getpwent) X(setpwent) X(endpwent) X(getgrent) X(setgrent) X(endgrent) \
     X(getpwnam_r) X(getpwuid_r) X(getgrnam_r) X(getgrgid_r) X(initgroups) X(getgrouplist) X(res_init) X(__res_init) \
     /* locale/setlocale.c: the read-write lock of the locales; iconv/, intl/: of conversions and catalogues */ \

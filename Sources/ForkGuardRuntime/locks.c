@@ -30,7 +30,7 @@
 real_locks real;
 
 // glibc, nptl/pthreadP.h; see Sources/CForkGuard/mutex.c for why these cannot change.
-enum { KIND_TYPE = 3, KIND_ROBUST = 16, KIND_SHARED = 128 };
+enum { KIND_ROBUST = 16, KIND_INHERIT = 32, KIND_SHARED = 128 };
 enum { CONDITION_SHARED = 1, CONDITION_CLOCK = 2, CONDITION_WAITERS = 3 };
 
 static bool is_ours(const pthread_mutex_t *mutex) { return !(mutex->__data.__kind & (KIND_ROBUST | KIND_SHARED)); }
@@ -45,16 +45,16 @@ static void make_free(pthread_mutex_t *mutex) {
 }
 
 static void sleeper_vanished(void *lock, void *condition, int32_t sleeper, bool letting_go) {
-    pthread_mutex_t *mutex = lock;
+    pthread_mutex_t *mutex = lock, copy;
+    if (!read_safely(&copy, mutex, sizeof copy) || !is_ours(&copy)) return;
     if (letting_go) {
-        pthread_mutex_t copy;
-        if (read_safely(&copy, mutex, sizeof copy) && copy.__data.__lock != 0 && copy.__data.__owner == sleeper && is_ours(&copy)) make_free(mutex);
+        if (copy.__data.__lock != 0 && copy.__data.__owner == sleeper) make_free(mutex);
         return;
     }
     // Not noted yet whose it is: a sleeper's, who is about to. Only sleepers take a mutex beside a closed gate.
     if (mutex->__data.__lock != 0 && (mutex->__data.__owner == sleeper || mutex->__data.__owner == 0)) make_free(mutex);
-    pthread_cond_t *waited = condition;
-    if (!waited || waited->__data.__wrefs >> CONDITION_WAITERS == 0) return;
+    pthread_cond_t *waited = condition, waited_copy;
+    if (!waited || !read_safely(&waited_copy, waited, sizeof waited_copy) || waited_copy.__data.__wrefs >> CONDITION_WAITERS == 0) return;
     // Its waiters are gone: a signal would be lost to them, and pthread_cond_destroy(3p) wait for them.
     unsigned clock = waited->__data.__wrefs & CONDITION_CLOCK;
     memset(waited, 0, sizeof *waited);
@@ -105,8 +105,15 @@ static bool settle(pthread_mutex_t *mutex) {
     int32_t owner = owner_of(mutex), now;
     switch (holder_of(owner, &now)) {
     case HOLDER_LIVES: return false;
-    case HOLDER_SURVIVED: return __atomic_compare_exchange_n(&mutex->__data.__owner, &owner, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-    default: refuse_torn("a pthread mutex", mutex, owner);
+    case HOLDER_SURVIVED:
+        if (!__atomic_compare_exchange_n(&mutex->__data.__owner, &owner, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return false;
+        // Who waited for it is gone, and the kernel's list of them with it.
+        if (mutex->__data.__kind & KIND_INHERIT) __atomic_store_n(&mutex->__data.__lock, now, __ATOMIC_RELAXED);
+        return true;
+    default:
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        if (owner_of(mutex) != owner) return false; // it has unlocked and ended meanwhile
+        refuse_torn("a pthread mutex", mutex, owner);
     }
 }
 
@@ -168,23 +175,9 @@ void locks_try_plain(void) {
     if (known) plain_kind = 0;
 }
 
-// How often somebody looks again before it sleeps: its sleep costs the holder a system call, too, and most sections are over sooner.
-#define LOOKS 100
-
-static inline void relax(void) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("isb" ::: "memory");
-#endif
-}
-
-// Counted in; not had at the first try.
+// Counted in; not had at the first try. To look again before sleeping made two threads that do nothing else three times slower: they take the mutex from each other
+// where one that sleeps lets the other go on.
 static __attribute__((noinline)) int lock_contended(forkguard_slot *slot, pthread_mutex_t *mutex) {
-    for (int looks = 0; looks < LOOKS; looks++) {
-        relax();
-        if (__atomic_load_n(&mutex->__data.__lock, __ATOMIC_RELAXED) == 0 && take_plain(slot, mutex)) return 0;
-    }
     int result = real.mutex_trylock(mutex);
     return result == 0 ? 0 : lock_slowly(slot, mutex, result, &(wait){0});
 }
@@ -305,6 +298,13 @@ int gated_cond_clockwait(pthread_cond_t *condition, pthread_mutex_t *mutex, cloc
     return wait_gated(condition, mutex, &(wait){deadline, clock});
 }
 
+// pthread_cond_destroy(3p) allows to free a condition when all its waiters are woken, though they may still sleep for the mutex.
+int gated_cond_destroy(pthread_cond_t *condition) {
+    int result = real.cond_destroy(condition);
+    forkguard_section_forget(condition);
+    return result;
+}
+
 // ---- read-write locks ----
 
 // Where those sleep who cannot have a read-write lock, by its address.
@@ -335,7 +335,10 @@ static bool settle_rwlock(pthread_rwlock_t *lock) {
     case HOLDER_LIVES: return false;
     case HOLDER_SURVIVED:
         return __atomic_compare_exchange_n(&lock->__data.__cur_writer, &writer, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-    default: refuse_torn("a pthread read-write lock", lock, writer);
+    default:
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        if (writer_of(lock) != writer) return false;
+        refuse_torn("a pthread read-write lock", lock, writer);
     }
 }
 
@@ -374,10 +377,13 @@ static __attribute__((noinline)) int rwlock_slowly(forkguard_slot *slot, pthread
     return result;
 }
 
-// Among processes: the C library's own way, uncounted.
-static bool is_shared(const pthread_rwlock_t *lock) { return lock->__data.__shared != 0; }
+// Among processes, or where writers go first, which only the C library's own queue can give: its own way, uncounted.
+static bool is_shared(const pthread_rwlock_t *lock) {
+    return lock->__data.__shared != 0 || lock->__data.__flags == PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP;
+}
 
 static int lock_rwlock(pthread_rwlock_t *lock, int (*try_lock)(pthread_rwlock_t *), const wait *wait) {
+    if (wait->deadline && (wait->deadline->tv_nsec < 0 || wait->deadline->tv_nsec >= 1000000000)) return EINVAL;
     forkguard_slot *slot = forkguard_section_begin();
     if (!slot) return try_lock(lock);
     int result = try_lock(lock);

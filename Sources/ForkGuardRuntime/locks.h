@@ -13,6 +13,7 @@ typedef struct real_locks {
     int (*mutex_timedlock)(pthread_mutex_t *, const struct timespec *);
     int (*mutex_clocklock)(pthread_mutex_t *, clockid_t, const struct timespec *);
     int (*mutex_unlock)(pthread_mutex_t *);
+    int (*cond_destroy)(pthread_cond_t *);
     int (*cond_wait)(pthread_cond_t *, pthread_mutex_t *);
     int (*cond_timedwait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
     int (*cond_clockwait)(pthread_cond_t *, pthread_mutex_t *, clockid_t, const struct timespec *);
@@ -37,6 +38,7 @@ int gated_mutex_trylock(pthread_mutex_t *mutex);
 int gated_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *deadline);
 int gated_mutex_clocklock(pthread_mutex_t *mutex, clockid_t clock, const struct timespec *deadline);
 int gated_mutex_unlock(pthread_mutex_t *mutex);
+int gated_cond_destroy(pthread_cond_t *condition);
 int gated_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex);
 int gated_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *deadline);
 int gated_cond_clockwait(pthread_cond_t *condition, pthread_mutex_t *mutex, clockid_t clock, const struct timespec *deadline);

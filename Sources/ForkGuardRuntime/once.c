@@ -1,7 +1,8 @@
-// Initialisations that happen once: a lazy global's (swift_once), pthread_once(3p)'s, dispatch_once's, a C++ function's static.
+// Initialisations that happen once: a lazy global's (swift_once), dispatch_once's, a C++ function's static. Not pthread_once(3p)'s, which glibc begins anew in a
+// child that finds it begun (nptl/pthread_once.c), and through which C++ exceptions pass (std::call_once).
 //
 // Who is cut off in the middle of one leaves it begun for ever, and half done. So the whole of it is a section, also for those who only wait for it: they leave when it
-// is done. swift_once waits in a futex, for which the thread is counted out (futex.c): the initialiser may be on the forking thread itself.
+// is done. swift_once and C++ guards wait in futexes, for which the thread is counted out (futex.c): the initialiser may be on the forking thread itself.
 
 #include "once.h"
 
@@ -13,7 +14,10 @@ real_onces real_once;
 
 static __thread const int32_t *current_word;
 
+static __thread const void *current_guard;
+
 const int32_t *once_word(void) { return current_word; }
+const void *once_guard(void) { return current_guard; }
 
 static __attribute__((noinline)) void swift_once_slowly(long *token, void (*initialize)(void *), void *context) {
     forkguard_slot *slot = forkguard_section_begin();
@@ -31,13 +35,6 @@ void gated_swift_once(long *token, void (*initialize)(void *), void *context) {
     swift_once_slowly(token, initialize, context);
 }
 
-int gated_pthread_once(pthread_once_t *once, void (*initialize)(void)) {
-    forkguard_slot *slot = forkguard_section_begin();
-    int result = real_once.pthread_once(once, initialize);
-    if (slot) forkguard_section_end(slot);
-    return result;
-}
-
 void gated_dispatch_once_f(long *token, void *context, void (*initialize)(void *)) {
     forkguard_slot *slot = forkguard_section_begin();
     real_once.dispatch_once_f(token, context, initialize);
@@ -53,7 +50,10 @@ void gated_dispatch_once(long *token, void *block) {
 // Itanium C++ ABI, 3.3.3: 1 from acquire is followed by release or abort.
 int gated_cxa_guard_acquire(int64_t *guard) {
     forkguard_slot *slot = forkguard_section_begin();
+    const void *outer = current_guard;
+    current_guard = slot ? guard : NULL;
     int result = real_once.cxa_guard_acquire(guard);
+    current_guard = outer;
     if (result == 0 && slot) forkguard_section_end(slot);
     return result;
 }

@@ -36,6 +36,24 @@ static pid_t gated_fork(void) {
     return child;
 }
 
+// These call the C library's own fork, by no import.
+static int (*real_forkpty)(int *, char *, const void *, const void *);
+static int (*real_daemon)(int, int);
+
+static int gated_forkpty(int *terminal, char *name, const void *modes, const void *size) {
+    uint32_t held = forkguard_sections_held();
+    int child = real_forkpty(terminal, name, modes, size);
+    if (child == 0 && forkguard_thread_slot) forkguard_thread_slot->held = held;
+    return child;
+}
+
+static int gated_daemon(int stays, int keeps) {
+    uint32_t held = forkguard_sections_held();
+    int result = real_daemon(stays, keeps);
+    if (forkguard_thread_slot) forkguard_thread_slot->held = held;
+    return result;
+}
+
 #define ONCE(NAME, LIBRARY, GATED, REAL) {NAME, LIBRARY, (void *)GATED, (void **)&real_once.REAL, SWIFT, 0}
 
 static const import imports[] = {
@@ -44,6 +62,7 @@ static const import imports[] = {
     LOCK("pthread_mutex_trylock", gated_mutex_trylock, mutex_trylock),
     LOCK("pthread_mutex_timedlock", gated_mutex_timedlock, mutex_timedlock),
     LOCK("pthread_mutex_clocklock", gated_mutex_clocklock, mutex_clocklock),
+    LOCK("pthread_cond_destroy", gated_cond_destroy, cond_destroy),
     LOCK("pthread_cond_wait", gated_cond_wait, cond_wait),
     LOCK("pthread_cond_timedwait", gated_cond_timedwait, cond_timedwait),
     LOCK("pthread_cond_clockwait", gated_cond_clockwait, cond_clockwait),
@@ -57,8 +76,9 @@ static const import imports[] = {
     LOCK("pthread_rwlock_clockwrlock", gated_clockwrlock, clockwrlock),
     LOCK("pthread_rwlock_unlock", gated_rwlock_unlock, rwlock_unlock),
     {"fork", FROM_LIBC, (void *)gated_fork, (void **)&real_fork, LOCKS, 0},
+    {"forkpty", FROM_LIBC, (void *)gated_forkpty, (void **)&real_forkpty, LOCKS, 0},
+    {"daemon", FROM_LIBC, (void *)gated_daemon, (void **)&real_daemon, LOCKS, 0},
     ONCE("swift_once", NULL, gated_swift_once, swift_once),
-    ONCE("pthread_once", FROM_LIBC, gated_pthread_once, pthread_once),
     ONCE("dispatch_once_f", FROM_DISPATCH, gated_dispatch_once_f, dispatch_once_f),
     ONCE("dispatch_once", FROM_DISPATCH, gated_dispatch_once, dispatch_once),
     ONCE("__cxa_guard_acquire", FROM_CXX, gated_cxa_guard_acquire, cxa_guard_acquire),
@@ -126,15 +146,28 @@ void __wrap_swift_once(long *token, void (*initialize)(void *), void *context) {
     else forkguard_trap_misuse(NULL, "--wrap=swift_once hides the Swift runtime's own swift_once", "link with -Xlinker --undefined=swift_once too");
 }
 
-static void lead_all(uint32_t cures) {
+// How often somebody wanted it. Who finds another thread leading leaves it to that one: to wait would be to wait for the dynamic linker's lock, which a constructor that loads
+// libraries has.
+static uint32_t wanted;
+
+static void lead_all(uint32_t cures, bool at_start) {
     const char *reason;
-    forkguard_lock(&leading);
-    // What was loaded since may bring what is real: libdispatch, the C++ library.
-    if (imports_find(tables, &reason)) {
-        if (is_wrapped() && real_wrapped_once()) real_once.swift_once = real_wrapped_once();
-        runtime.led = imports_lead(tables, cures);
+    __atomic_fetch_add(&wanted, 1, __ATOMIC_SEQ_CST);
+    for (uint32_t seen = 0; seen != __atomic_load_n(&wanted, __ATOMIC_SEQ_CST);) {
+        seen = __atomic_load_n(&wanted, __ATOMIC_SEQ_CST);
+        // What was loaded since may bring what is real: libdispatch, the C++ library.
+        if (!imports_find(tables, &reason)) return;
+        pinned *pinned = at_start ? NULL : imports_pin();
+        bool leads = (at_start || pinned) && forkguard_trylock(&leading) != FORKGUARD_BUSY;
+        if (leads) {
+            if (is_wrapped() && real_wrapped_once()) real_once.swift_once = real_wrapped_once();
+            runtime.led = imports_lead(tables, cures | forkguard_runtime_cures(), pinned);
+            forkguard_lock_mark_consistent(&leading);
+            forkguard_unlock(&leading);
+        }
+        imports_unpin(pinned);
+        if (!leads) return;
     }
-    forkguard_unlock(&leading);
 }
 
 // ---- the checks ----
@@ -222,12 +255,13 @@ __attribute__((constructor)) static void start(void) {
     verdict swift = may_guard_swift(untested);
     bool locks = &forkguard_process_locks_are_wanted != NULL;
     size_t spinlocks = spinlocks_register();
-    if (real.mutex_lock && real.mutex_trylock && real.mutex_unlock) locks_try_plain();
-    lead_all((swift.on ? SWIFT : 0) | IDS | FORKGUARD_RUNTIME_LIBC | (spinlocks ? FORKGUARD_RUNTIME_FOUNDATION : 0) | (locks ? LOCKS : 0));
+    // An interposed one may do more than take the mutex.
+    if (real.mutex_lock && real.mutex_trylock && imports_is_libc((void *)real.mutex_lock) && imports_is_libc((void *)real.mutex_unlock)) locks_try_plain();
+    lead_all((swift.on ? SWIFT : 0) | IDS | FORKGUARD_RUNTIME_LIBC | (spinlocks ? FORKGUARD_RUNTIME_FOUNDATION : 0) | (locks ? LOCKS : 0), true);
     if (swift.on) swift = guards_swift(swift);
     announce(names[0], SWIFT, swift);
     bool futexes = real_syscall && futex_works();
-    announce(names[1], IDS, futexes ? says(true, "old ids are put right where the kernel would see them", NULL)
+    announce(names[1], IDS, futexes ? says(true, "locks with thread ids in them are kept from the kernel in a forked process", NULL)
                                     : says(false, "this kernel does not lock futexes with thread ids in them (FUTEX_LOCK_PI)", NULL));
     announce(names[2], FORKGUARD_RUNTIME_LIBC, says(true, "glibc %s", gnu_get_libc_version()));
     announce_foundation(spinlocks);
@@ -238,14 +272,14 @@ __attribute__((constructor)) static void start(void) {
 bool forkguard_runtime_guard_process_locks(void) {
     if (runtime.impossible || (runtime.cures & LOCKS)) return !runtime.impossible;
     uint64_t began = nanoseconds();
-    lead_all(forkguard_runtime_cures() | LOCKS);
+    lead_all(LOCKS, false);
     announce(names[4], LOCKS, guards_locks());
     runtime.nanoseconds += nanoseconds() - began;
     return true;
 }
 
 size_t forkguard_runtime_rescan(void) {
-    if (!runtime.impossible) lead_all(forkguard_runtime_cures());
+    if (!runtime.impossible) lead_all(0, false);
     return runtime.led;
 }
 

@@ -40,6 +40,21 @@ final class ProcessLocksTests: XCTestCase {
         try expectHung("rwlocks")
     }
 
+    func test_aConditionThatIsFreedBesideTheFork() throws {
+        _ = try expectAll("freed", forks: 100)
+    }
+
+    func test_holdersThatEndAreNotTakenForVanishedOnes() throws {
+        _ = try expectAll("brief", forks: 1)
+    }
+
+    func test_locksWithThreadIDsInThemInTheChild() throws {
+        _ = try expectAll("ids", forks: 5)
+        let control = try RuntimeProbe.run("ids", environment: off)
+        XCTAssertNotEqual(control.status, 0, "the control: \(control.output)")
+        print("control,", control.output, terminator: "")
+    }
+
     func test_behaviour13_whatTheForkingThreadHasStaysItsOwn() throws {
         _ = try expectAll("survivor", forks: 100)
         try expectHung("survivor")

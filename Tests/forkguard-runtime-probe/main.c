@@ -1,7 +1,11 @@
 // A process of its own for what ForkGuardRuntime does to pthread locks: it changes the whole process that it is linked into.
 // forkguard-runtime-probe SCENARIO; FORKGUARD_RUNTIME=off in the environment makes each its own control.
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <linux/futex.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -10,7 +14,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -531,6 +538,146 @@ static int scenario_handlers(void) {
     return say("handlers");
 }
 
+// ---- a condition that is freed while its waiter still sleeps for the mutex, which pthread_cond_destroy(3p) gives as an example ----
+
+static pthread_cond_t *short_lived;
+static atomic_int waits, is_done;
+
+static void *wait_once(void *context) {
+    (void)context;
+    CHECK(pthread_mutex_lock(&queue_mutex) == 0);
+    atomic_store(&waits, 1);
+    while (!atomic_load(&is_done)) CHECK(pthread_cond_wait(short_lived, &queue_mutex) == 0);
+    CHECK(pthread_mutex_unlock(&queue_mutex) == 0);
+    return NULL;
+}
+
+static int scenario_freed(void) {
+    enum { SIZE = 4096 };
+    for (unsigned i = 0; !is_over(100); i++) {
+        bool unmapped = i % 2;
+        atomic_store(&waits, 0);
+        atomic_store(&is_done, 0);
+        short_lived = unmapped ? mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : malloc(SIZE);
+        CHECK(short_lived && short_lived != MAP_FAILED && pthread_cond_init(short_lived, NULL) == 0);
+        pthread_t waiter = start(wait_once, NULL);
+        while (!atomic_load(&waits)) nap(10000);
+        CHECK(pthread_mutex_lock(&queue_mutex) == 0);
+        atomic_store(&is_done, 1);
+        CHECK(pthread_cond_broadcast(short_lived) == 0 && pthread_cond_destroy(short_lived) == 0);
+        if (unmapped) munmap(short_lived, SIZE);
+        else memset(short_lived, 0x5a, SIZE); // somebody else's now
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(2);
+            for (unsigned byte = 0; !unmapped && byte < SIZE; byte++) CHECK(((unsigned char *)short_lived)[byte] == 0x5a);
+            CHECK(pthread_mutex_unlock(&queue_mutex) == 0);
+            _exit(0);
+        }
+        CHECK(pthread_mutex_unlock(&queue_mutex) == 0);
+        pthread_join(waiter, NULL);
+        if (!unmapped) free(short_lived);
+        settle(child);
+    }
+    return say("freed");
+}
+
+// ---- in a child: holders that unlock and end while somebody looks who they are ----
+
+static atomic_bool is_time;
+
+static void *use_briefly(void *context) {
+    (void)context;
+    for (unsigned i = 0; i < 20; i++) {
+        use(&protected[i % KINDS], 0);
+        CHECK(pthread_rwlock_wrlock(&rwlock) == 0);
+        a_side++;
+        b_side++;
+        CHECK(pthread_rwlock_unlock(&rwlock) == 0);
+    }
+    return NULL;
+}
+
+static void *make_brief_threads(void *context) {
+    (void)context;
+    while (!atomic_load(&is_time)) {
+        pthread_t threads[4];
+        for (unsigned i = 0; i < 4; i++) threads[i] = start(use_briefly, NULL);
+        for (unsigned i = 0; i < 4; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+        atomic_fetch_add(&rounds, 1);
+    }
+    return NULL;
+}
+
+static int scenario_brief(void) {
+    make_mutexes();
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(60);
+        pthread_t makers[3];
+        for (unsigned i = 0; i < 3; i++) makers[i] = start(make_brief_threads, NULL);
+        while (atomic_load(&rounds) < 20000) nap(1000000);
+        atomic_store(&is_time, true);
+        for (unsigned i = 0; i < 3; i++) pthread_join(makers[i], NULL);
+        _exit(a_side == b_side ? 0 : 1);
+    }
+    settle(child);
+    return say("brief");
+}
+
+// ---- in a child: a lock with a thread id in its word, as Swift makes them, between the thread that survived and others ----
+
+static int32_t id_word;
+static __thread int32_t cached_id;
+static atomic_long id_turns[4];
+
+static void lock_by_id(void) {
+    if (!cached_id) cached_id = (int32_t)syscall(SYS_gettid);
+    int32_t nobody = 0;
+    if (__atomic_compare_exchange_n(&id_word, &nobody, cached_id, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) return;
+    while (syscall(SYS_futex, &id_word, FUTEX_LOCK_PI | FUTEX_PRIVATE_FLAG, 0, NULL, NULL, 0) != 0) CHECK(errno == EAGAIN || errno == EINTR);
+}
+
+static void unlock_by_id(void) {
+    int32_t mine = cached_id;
+    if (__atomic_compare_exchange_n(&id_word, &mine, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) return;
+    CHECK(syscall(SYS_futex, &id_word, FUTEX_UNLOCK_PI | FUTEX_PRIVATE_FLAG, 0, NULL, NULL, 0) == 0);
+}
+
+static void *contend_by_id(void *turns) {
+    for (;;) {
+        lock_by_id();
+        touch();
+        unlock_by_id();
+        atomic_fetch_add((atomic_long *)turns, 1);
+    }
+    return NULL;
+}
+
+static int scenario_ids(void) {
+    lock_by_id();
+    unlock_by_id();
+    while (!is_over(5)) {
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(20);
+            for (unsigned i = 1; i < 4; i++) start(contend_by_id, &id_turns[i]);
+            // Until all have had it often, this thread too: with the id that it has from its parent.
+            for (bool enough = false; !enough;) {
+                lock_by_id();
+                touch();
+                unlock_by_id();
+                atomic_fetch_add(&id_turns[0], 1);
+                enough = true;
+                for (unsigned i = 0; i < 4; i++) enough &= atomic_load(&id_turns[i]) > 200000;
+            }
+            _exit(0);
+        }
+        settle(child);
+    }
+    return say("ids");
+}
+
 // ---- without a fork, everything as it was ----
 
 static int scenario_semantics(void) {
@@ -563,6 +710,11 @@ static int scenario_semantics(void) {
     CHECK(pthread_mutexattr_init(&attributes) == 0 && pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST) == 0);
     CHECK(pthread_mutex_init(&robust, &attributes) == 0 && pthread_mutex_lock(&robust) == 0 && forkguard_sections_held() == 0);
     CHECK(pthread_mutex_unlock(&robust) == 0);
+    // Seven words, the last of which no register passes.
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(80), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    char host[64], service[64];
+    CHECK(getnameinfo((struct sockaddr *)&address, sizeof address, host, sizeof host, service, sizeof service, NI_NUMERICHOST | NI_NUMERICSERV) == 0);
+    CHECK(strcmp(host, "127.0.0.1") == 0 && strcmp(service, "80") == 0);
     dprintf(1, "semantics: as pthreads have them\n");
     _exit(0);
 }
@@ -599,6 +751,9 @@ static const struct {
     {"chains", scenario_chains},
     {"hooks", scenario_hooks},
     {"handlers", scenario_handlers},
+    {"freed", scenario_freed},
+    {"brief", scenario_brief},
+    {"ids", scenario_ids},
     {"semantics", scenario_semantics},
     {"support", scenario_support},
     {"imports", scenario_imports},

@@ -63,6 +63,9 @@ void forkguard_section_sleep(
 bool forkguard_section_wake(forkguard_slot *FORKGUARD_NONNULL slot);
 void forkguard_section_park(forkguard_slot *FORKGUARD_NONNULL slot);
 
+/// A condition that is about to be freed: notes of it are forgotten. Any thread.
+void forkguard_section_forget(const void *FORKGUARD_NONNULL condition);
+
 /// For a thread in a hook, before it sleeps for a lock that the thread `owner` has: how long it may sleep at most, in nanoseconds, before it calls this again. 0: as long
 /// as it likes. When that thread waits for its turn to fork, it has it now, before this returns.
 uint64_t forkguard_section_patience(forkguard_slot *FORKGUARD_NONNULL slot, int32_t owner);
@@ -74,6 +77,9 @@ bool forkguard_thread_vanished(int32_t thread_id);
 /// The kernel ids that the thread which survived the forks up to here had in its ancestors, where they can be known, and the one that it has `now`; returns
 /// how many there are (at most `count` are copied). Whatever cached a thread id there has one of these still. Any thread.
 size_t forkguard_survivor_ids(int32_t *FORKGUARD_NONNULL ids, size_t count, int32_t *FORKGUARD_NONNULL now);
+
+/// The thread that survived takes no locks any more: it only waits for the process to end. After that forkguard_survivor_ids knows none. In a child, on that thread.
+void forkguard_forget_survivor_ids(void);
 
 FORKGUARD_END
 
