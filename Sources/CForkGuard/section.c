@@ -3,6 +3,7 @@
 #include "forkguard/section.h"
 
 #include "gate.h"
+#include "platform/platform.h"
 #include "turn.h"
 
 // How long a forker in a hook sleeps before it looks again whether the holder now waits for its turn (R22).
@@ -50,6 +51,8 @@ void forkguard_section_park(forkguard_slot *slot) {
     gate_note_sleep(slot, NULL, NULL, NULL);
     gate_enter_section(slot);
 }
+
+bool forkguard_read_memory(void *to, const void *from, size_t size) { return platform_read(to, from, size); }
 
 uint64_t forkguard_section_patience(forkguard_slot *slot, int32_t owner) {
     if (slot->fork_state != FORK_HOOKS) return 0;

@@ -2,13 +2,6 @@
 
 #include "ghosts.h"
 
-#include <stdio.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <errno.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "forkguard.h"
 
 enum holder holder_of(int32_t thread_id, int32_t *now) {
@@ -43,12 +36,4 @@ void refuse_torn(const char *kind, const void *lock, int32_t thread_id) {
     end = add(end, " of the parent, which did not survive the fork: what it protects may be half changed");
     *end = 0;
     forkguard_trap_misuse(NULL, text, "protect what a child uses with ForkMutex, whose holders a fork waits for, or do not touch it in a child");
-}
-
-bool read_safely(void *to, const void *from, size_t size) {
-    int saved = errno;
-    struct iovec local = {to, size}, remote = {(void *)(uintptr_t)from, size};
-    bool done = syscall(SYS_process_vm_readv, getpid(), &local, 1, &remote, 1, 0) == (ssize_t)size;
-    errno = saved;
-    return done;
 }

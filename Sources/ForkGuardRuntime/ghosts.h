@@ -19,7 +19,4 @@ enum holder holder_of(int32_t thread_id, int32_t *now);
 /// Ends the process with a message: what the lock protects may be half changed. `kind` names it, as in "a pthread mutex".
 _Noreturn void refuse_torn(const char *kind, const void *lock, int32_t thread_id) __attribute__((cold));
 
-/// Reads memory that may not be there any more. Async-signal-safe.
-bool read_safely(void *to, const void *from, size_t size);
-
 #endif

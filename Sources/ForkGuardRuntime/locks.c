@@ -46,15 +46,17 @@ static void make_free(pthread_mutex_t *mutex) {
 
 static void sleeper_vanished(void *lock, void *condition, int32_t sleeper, bool letting_go) {
     pthread_mutex_t *mutex = lock, copy;
-    if (!read_safely(&copy, mutex, sizeof copy) || !is_ours(&copy)) return;
     if (letting_go) {
-        if (copy.__data.__lock != 0 && copy.__data.__owner == sleeper) make_free(mutex);
+        if (!forkguard_read_memory(&copy, mutex, sizeof copy) || !is_ours(&copy)) return;
+        // In the middle of its unlock nobody is the owner any more, and the word still set. It was a mutex a moment ago, so it most probably is one.
+        bool is_set = copy.__data.__lock == 1 || copy.__data.__lock == 2 || (copy.__data.__kind & KIND_INHERIT);
+        if (is_set && (copy.__data.__owner == sleeper || copy.__data.__owner == 0)) make_free(mutex);
         return;
     }
     // Not noted yet whose it is: a sleeper's, who is about to. Only sleepers take a mutex beside a closed gate.
     if (mutex->__data.__lock != 0 && (mutex->__data.__owner == sleeper || mutex->__data.__owner == 0)) make_free(mutex);
     pthread_cond_t *waited = condition, waited_copy;
-    if (!waited || !read_safely(&waited_copy, waited, sizeof waited_copy) || waited_copy.__data.__wrefs >> CONDITION_WAITERS == 0) return;
+    if (!waited || !forkguard_read_memory(&waited_copy, waited, sizeof waited_copy) || waited_copy.__data.__wrefs >> CONDITION_WAITERS == 0) return;
     // Its waiters are gone: a signal would be lost to them, and pthread_cond_destroy(3p) wait for them.
     unsigned clock = waited->__data.__wrefs & CONDITION_CLOCK;
     memset(waited, 0, sizeof *waited);

@@ -70,6 +70,9 @@ void forkguard_section_forget(const void *FORKGUARD_NONNULL condition);
 /// as it likes. When that thread waits for its turn to fork, it has it now, before this returns.
 uint64_t forkguard_section_patience(forkguard_slot *FORKGUARD_NONNULL slot, int32_t owner);
 
+/// Copies memory that may not be there any more; false when it is not. Async-signal-safe.
+bool forkguard_read_memory(void *FORKGUARD_NONNULL to, const void *FORKGUARD_NONNULL from, size_t size);
+
 /// Whether the thread with this kernel id is gone: it did not survive a fork. False where it cannot be told. Only a process that was forked asks the
 /// kernel.
 bool forkguard_thread_vanished(int32_t thread_id);
