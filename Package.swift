@@ -46,8 +46,10 @@ let package = Package(
         .executableTarget(
             name: "forkguard-runtime-probe", dependencies: ["CForkGuard", "ForkGuard", "ForkGuardProcessLocks", "ForkGuardRuntime"],
             path: "Tests/forkguard-runtime-probe", cSettings: cSettings),
-        .testTarget(name: "ForkGuardHazardsTests", dependencies: ["forkguard-hazards"]),
-        .testTarget(name: "ForkGuardRuntimeTests", dependencies: ["forkguard-runtime-probe"]),
+        // They run executables that have the cures in them, and do not depend on these: SwiftPM links what a test target depends on, executables too, into the one
+        // test bundle. `swift test` builds all executables anyway.
+        .testTarget(name: "ForkGuardHazardsTests"),
+        .testTarget(name: "ForkGuardRuntimeTests"),
         .testTarget(name: "CForkGuardTests", dependencies: ["forkguard-probe"]),
         .testTarget(name: "ForkGuardTests", dependencies: ["CForkGuard", "CForkGuardTesting", "ForkGuard", "ForkGuardTesting"]),
         .testTarget(name: "ForkGuardTestingTests", dependencies: ["ForkGuard", "ForkGuardTesting"]),

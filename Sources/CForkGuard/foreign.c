@@ -51,19 +51,22 @@ static const forkguard_lock_operations *operations(const registry_lock *lock) { 
 
 // A lock may be one that counts its holders into the gate (section.h). What the forker takes here is not a section of its own, and ends without an unlock
 // in the child: its count stays as it was.
+static void put_back(uint32_t held) {
+    if (forkguard_thread_slot) __atomic_store_n(&forkguard_thread_slot->held, held, __ATOMIC_RELEASE);
+}
+
 static int uncounted(int (*operation)(void *), void *lock) {
-    forkguard_slot *slot = gate_slot();
-    uint32_t held = slot->held;
+    // Not gate_slot: a child that discovers itself late may have none, and to make one would be to discover it again.
+    uint32_t held = forkguard_sections_held();
     int result = operation(lock);
-    __atomic_store_n(&slot->held, held, __ATOMIC_RELEASE);
+    put_back(held);
     return result;
 }
 
 static int wait_uncounted(const registry_lock *lock, uint64_t nanoseconds) {
-    forkguard_slot *slot = gate_slot();
-    uint32_t held = slot->held;
+    uint32_t held = forkguard_sections_held();
     int result = operations(lock)->wait_lock(lock->made.lock, nanoseconds);
-    __atomic_store_n(&slot->held, held, __ATOMIC_RELEASE);
+    put_back(held);
     return result;
 }
 
