@@ -79,9 +79,6 @@
 
 FORKGUARD_THREAD_LOCAL forkguard_slot *forkguard_thread_slot FORKGUARD_TLS_MODEL;
 
-// Of more forks on one thread, one after the other in the child of the one before, the first ids are remembered, which caches have, and the last.
-#define SURVIVOR_IDS 16
-
 // A slot that somebody is filling in.
 #define SERIAL_RESERVED UINT64_MAX
 
@@ -110,7 +107,7 @@ static struct {
     struct {
         uint64_t serial; // of the thread that they were
         uint32_t count;
-        int32_t ids[SURVIVOR_IDS];
+        int32_t ids[FORKGUARD_SURVIVOR_IDS];
     } before;               // the kernel ids that the survivor had in its ancestors
     uint32_t owed;          // child hooks are to be run
     pthread_key_t key;
@@ -829,13 +826,14 @@ static bool free_handed(forkguard_slot *slot, void *survivor) {
 
 void gate_free_handed(const forkguard_slot *survivor) { gate_each(free_handed, (void *)(uintptr_t)survivor); }
 
-// The survivor's kernel id is about to change.
+// The survivor's kernel id is about to change. Of more forks on one thread, one after the other in the child of the one before, the first id is remembered, which
+// caches have, and the last ones.
 static void remember_id(const forkguard_slot *survivor) {
     if (gate.before.serial != survivor->serial) gate.before.count = 0;
     gate.before.serial = survivor->serial;
-    if (gate.before.count == SURVIVOR_IDS) {
+    if (gate.before.count == FORKGUARD_SURVIVOR_IDS) {
         gate.before.count--;
-        memmove(&gate.before.ids[1], &gate.before.ids[2], (SURVIVOR_IDS - 2) * sizeof gate.before.ids[0]);
+        memmove(&gate.before.ids[1], &gate.before.ids[2], (FORKGUARD_SURVIVOR_IDS - 2) * sizeof gate.before.ids[0]);
     }
     gate.before.ids[gate.before.count++] = survivor->thread_id;
 }

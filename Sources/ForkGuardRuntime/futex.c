@@ -107,14 +107,14 @@ static bool unlock_by_hand(int32_t *word, int32_t survivor, int32_t self) {
     return true;
 }
 
-// Sleeps for the word of a once that the thread is counted into, and nothing else of it yet.
-static long lock_once(int32_t *word, long operation, long c, long d, long e, long f) {
+// Sleeps for a once or a C++ guard that the thread is counted into. A once's lock is handed over; who waits for a guard only waits.
+static long sleep_counted_out(const forkguard_sleep_operations *operations, int32_t *word, long operation, long c, long d, long e, long f) {
     forkguard_slot *slot = forkguard_thread_slot;
-    forkguard_section_sleep(slot, word, NULL, &once_sleep);
+    forkguard_section_sleep(slot, word, NULL, operations);
     long result = real_syscall(SYS_futex, word, operation, c, d, e, f);
     int error = errno;
     if (!forkguard_section_wake(slot)) {
-        if (result == 0) {
+        if (result == 0 && operations == &once_sleep) {
             real_syscall(SYS_futex, word, (operation & ~FUTEX_CMD_MASK) | FUTEX_UNLOCK_PI, 0, NULL, NULL, 0);
             result = -1; // its caller tries again
             error = EAGAIN;
@@ -125,29 +125,18 @@ static long lock_once(int32_t *word, long operation, long c, long d, long e, lon
     return result;
 }
 
-// Sleeps for a C++ guard that the thread is counted into: for its maker, who hands over nothing.
-static long wait_for_guard(long a, long b, long c, long d, long e, long f) {
-    forkguard_slot *slot = forkguard_thread_slot;
-    forkguard_section_sleep(slot, (void *)a, NULL, &guard_sleep);
-    long result = real_syscall(SYS_futex, a, b, c, d, e, f);
-    int error = errno;
-    if (!forkguard_section_wake(slot)) forkguard_section_park(slot);
-    errno = error;
-    return result;
-}
-
 long gated_syscall(long number, long a, long b, long c, long d, long e, long f) {
     if (number != SYS_futex) return real_syscall(number, a, b, c, d, e, f);
-    if ((b & FUTEX_CMD_MASK) == FUTEX_WAIT && a != 0 && (const void *)a == once_guard()) return wait_for_guard(a, b, c, d, e, f);
+    int32_t *word = (int32_t *)a, survivor, self, now;
+    if ((b & FUTEX_CMD_MASK) == FUTEX_WAIT && word && word == once_guard()) return sleep_counted_out(&guard_sleep, word, b, c, d, e, f);
     // Between processes a holder may well be a thread of another one.
     if (!(b & FUTEX_PRIVATE_FLAG)) return real_syscall(number, a, b, c, d, e, f);
-    int32_t *word = (int32_t *)a, survivor, self, now;
     switch (b & FUTEX_CMD_MASK) {
     case FUTEX_LOCK_PI:
     case FUTEX_LOCK_PI2:
         if (goes_by_hand(&survivor, &self)) return lock_by_hand(word, survivor, self);
         if (recheck(word, id_in(word), holder_of(id_in(word), &now)) == HOLDER_VANISHED) refuse(word, id_in(word));
-        if (word == once_word()) return lock_once(word, b, c, d, e, f);
+        if (word == once_word()) return sleep_counted_out(&once_sleep, word, b, c, d, e, f);
         break;
     case FUTEX_TRYLOCK_PI:
         if (goes_by_hand(&survivor, &self)) {

@@ -5,10 +5,10 @@
 #include "forkguard.h"
 
 enum holder holder_of(int32_t thread_id, int32_t *now) {
-    int32_t ids[16];
+    int32_t ids[FORKGUARD_SURVIVOR_IDS];
     if (!forkguard_thread_vanished(thread_id)) return HOLDER_LIVES;
-    size_t count = forkguard_survivor_ids(ids, sizeof ids / sizeof *ids, now);
-    for (size_t i = 0; i < count && i < sizeof ids / sizeof *ids; i++)
+    size_t count = forkguard_survivor_ids(ids, FORKGUARD_SURVIVOR_IDS, now);
+    for (size_t i = 0; i < count; i++)
         if (ids[i] == thread_id) return HOLDER_SURVIVED;
     return HOLDER_VANISHED;
 }

@@ -9,6 +9,8 @@
 
 #include "forkguard.h"
 
+static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", "core-foundation", "process-locks"};
+
 #if defined(__linux__) && defined(__GLIBC__) && (defined(__x86_64__) || defined(__aarch64__))
 
 #include <gnu/libc-version.h>
@@ -24,15 +26,18 @@
 #define IDS FORKGUARD_RUNTIME_IDS
 #define LOCKS FORKGUARD_RUNTIME_LOCKS
 
-#define LOCK(NAME, GATED, REAL) {NAME, FROM_LIBC, (void *)GATED, (void **)&real.REAL, LOCKS, SWIFT}
 // Handlers that lock before a fork often make anew in the child what they would have to unlock (pthread_atfork(3p), rationale): so the count of the
 // thread that forks is put back to what it was.
+static void put_back(uint32_t held) {
+    if (forkguard_thread_slot) forkguard_thread_slot->held = held;
+}
+
 static pid_t (*real_fork)(void);
 
 static pid_t gated_fork(void) {
     uint32_t held = forkguard_sections_held();
     pid_t child = real_fork();
-    if (child == 0 && forkguard_thread_slot) forkguard_thread_slot->held = held;
+    if (child == 0) put_back(held);
     return child;
 }
 
@@ -43,17 +48,18 @@ static int (*real_daemon)(int, int);
 static int gated_forkpty(int *terminal, char *name, const void *modes, const void *size) {
     uint32_t held = forkguard_sections_held();
     int child = real_forkpty(terminal, name, modes, size);
-    if (child == 0 && forkguard_thread_slot) forkguard_thread_slot->held = held;
+    if (child == 0) put_back(held);
     return child;
 }
 
 static int gated_daemon(int stays, int keeps) {
     uint32_t held = forkguard_sections_held();
     int result = real_daemon(stays, keeps);
-    if (forkguard_thread_slot) forkguard_thread_slot->held = held;
+    put_back(held);
     return result;
 }
 
+#define LOCK(NAME, GATED, REAL) {NAME, FROM_LIBC, (void *)GATED, (void **)&real.REAL, LOCKS, SWIFT}
 #define ONCE(NAME, LIBRARY, GATED, REAL) {NAME, LIBRARY, (void *)GATED, (void **)&real_once.REAL, SWIFT, 0}
 
 static const import imports[] = {
@@ -226,8 +232,6 @@ static uint64_t nanoseconds(void) {
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", "core-foundation", "process-locks"};
-
 static void announce_foundation(size_t count) {
     char text[32];
     snprintf(text, sizeof text, "%zu", count);
@@ -310,7 +314,6 @@ void forkguard_runtime_visit_imports(void (*visit)(const char *, const char *, b
 #else
 
 __attribute__((constructor)) static void start(void) {
-    static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", "core-foundation", "process-locks"};
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
         forkguard_announce_cure(names[i], false, "Linux with glibc on x86-64 or arm64 is all that this was tested on");
 }

@@ -77,6 +77,9 @@ bool forkguard_read_memory(void *FORKGUARD_NONNULL to, const void *FORKGUARD_NON
 /// kernel.
 bool forkguard_thread_vanished(int32_t thread_id);
 
+/// How many ids forkguard_survivor_ids knows at most.
+#define FORKGUARD_SURVIVOR_IDS 16
+
 /// The kernel ids that the thread which survived the forks up to here had in its ancestors, where they can be known, and the one that it has `now`; returns
 /// how many there are (at most `count` are copied). Whatever cached a thread id there has one of these still. Any thread.
 size_t forkguard_survivor_ids(int32_t *FORKGUARD_NONNULL ids, size_t count, int32_t *FORKGUARD_NONNULL now);
