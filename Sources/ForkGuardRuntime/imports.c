@@ -132,6 +132,13 @@ static bool is_runtime(const object *object) {
     return false;
 }
 
+// CoreFoundation is a library of its own, or part of the executable as the Swift runtime is.
+static bool is_foundation(const object *object) {
+    return strcmp(last_part(object->name), "libFoundation.so") == 0 || (found.is_static && object->base == (uintptr_t)found.base);
+}
+
+static bool has_loops(const object *object) { return is_foundation(object) || strcmp(last_part(object->name), FROM_DISPATCH) == 0; }
+
 // ---- finding what is real ----
 
 static int find_executable(struct dl_phdr_info *info, size_t size, void *base) {
@@ -180,7 +187,7 @@ bool imports_find(const import_table *tables, const char **reason) {
         found.is_static = info.dli_fbase == found.own_base;
         strncpy(found.path, info.dli_fname, sizeof found.path - 1);
     }
-    static const char *const libraries[] = {FROM_LIBC, FROM_DISPATCH, FROM_CXX};
+    static const char *const libraries[] = {FROM_LIBC, FROM_DISPATCH, FROM_CXX, FROM_CONCURRENCY};
     for (unsigned i = 0; i < sizeof libraries / sizeof *libraries; i++) {
         void *library = dlopen(libraries[i], RTLD_LAZY | RTLD_NOLOAD);
         find_in(tables, libraries[i], library);
@@ -277,11 +284,13 @@ static void put_in_places(lead *lead, const import_table *tables) {
         }
 }
 
-static const import *import_of(const lead *lead, const char *name, bool runtime) {
-    if (name[0] == '$' || (name[0] == '_' && name[1] == 'Z')) return NULL; // Swift's and C++'s: nine of ten
+static const import *import_of(const lead *lead, const object *object, const char *name, bool runtime) {
+    // Swift's and C++'s are nine of ten; of these only some of Task's are led.
+    if ((name[0] == '$' && !begins(name, "$sScT")) || (name[0] == '_' && name[1] == 'Z')) return NULL;
     for (unsigned place = place_of(name); lead->places[place]; place = (place + 1) % PLACES) {
         const import *import = lead->places[place];
         if (strcmp(import->name, name) != 0) continue;
+        if (import->only_loops && !has_loops(object)) continue;
         bool wanted = (import->cure & lead->cures) || (runtime && (import->runtime_cure & lead->cures));
         return wanted && *import->real ? import : NULL;
     }
@@ -345,7 +354,7 @@ static void walk_imports(bool (*wanted)(const object *), each_import each, void 
 
 static void note_one(const object *object, const char *name, bool runtime, void **word, void *context) {
     lead *lead = context;
-    const import *import = import_of(lead, name, runtime);
+    const import *import = import_of(lead, object, name, runtime);
     if (!import) return;
     void *now = __atomic_load_n(word, __ATOMIC_ACQUIRE);
     // Its own wrapper; nothing, for a weak one that its object found nowhere; or another function than the process has by that name: an older version of it, another
@@ -412,11 +421,6 @@ void imports_visit(imports_visitor visit, void *context) {
 
 // ---- CoreFoundation ----
 
-// A library of its own, or part of the executable as the Swift runtime is.
-static bool is_foundation(const object *object) {
-    return strcmp(last_part(object->name), "libFoundation.so") == 0 || (found.is_static && object->base == (uintptr_t)found.base);
-}
-
 typedef struct sought {
     const char *name;
     const void *word;
@@ -480,22 +484,80 @@ static size_t symbols_in(const object *object) {
     return last + 1;
 }
 
-static int sum_names(struct dl_phdr_info *info, size_t size, void *sum) {
+static uint64_t sum_of(const object *object, const char *prefix, const char *other) {
+    uint64_t sum = 0;
+    size_t count = symbols_in(object);
+    for (size_t i = 0; i < count; i++) {
+        const ElfW(Sym) *symbol = &object->symbols[i];
+        const char *name = object->strings + symbol->st_name;
+        if (symbol->st_shndx == SHN_UNDEF || ELF64_ST_TYPE(symbol->st_info) != STT_FUNC) continue;
+        if (begins(name, prefix) || begins(name, other)) sum += hash_of(name);
+    }
+    return sum;
+}
+
+static int sum_runtime(struct dl_phdr_info *info, size_t size, void *sum) {
     (void)size;
     object object;
     if ((const void *)info->dlpi_addr != found.base || !describe(info, &object)) return 0;
-    size_t count = symbols_in(&object);
-    for (size_t i = 0; i < count; i++) {
-        const ElfW(Sym) *symbol = &object.symbols[i];
-        const char *name = object.strings + symbol->st_name;
-        if (symbol->st_shndx == SHN_UNDEF || ELF64_ST_TYPE(symbol->st_info) != STT_FUNC) continue;
-        if (begins(name, "swift_") || begins(name, "_swift_")) *(uint64_t *)sum += hash_of(name);
-    }
+    *(uint64_t *)sum = sum_of(&object, "swift_", "_swift_");
     return 1;
 }
 
 uint64_t imports_fingerprint(void) {
     uint64_t sum = 0;
-    if (found.base && !found.is_static) dl_iterate_phdr(sum_names, &sum);
+    if (found.base && !found.is_static) dl_iterate_phdr(sum_runtime, &sum);
     return sum;
+}
+
+// ---- the memory of an object ----
+
+typedef struct wanted_object {
+    const char *name;
+    object_memory *memory;
+} wanted_object;
+
+static int look_at_memory(struct dl_phdr_info *info, size_t size, void *context) {
+    (void)size;
+    const wanted_object *wanted = context;
+    object object;
+    if (strcmp(last_part(info->dlpi_name ? info->dlpi_name : ""), wanted->name) != 0 || !describe(info, &object)) return 0;
+    // What is written to begins after what the dynamic linker protects and after the words of imports, which are bound one by one, and led.
+    uintptr_t data = object.relro_end, end = data;
+    for (unsigned t = 0; t < 2; t++)
+        for (size_t i = 0; i < object.counts[t]; i++) {
+            uintptr_t word = object.base + object.tables[t][i].r_offset;
+            if (IS_IMPORT(ELF64_R_TYPE(object.tables[t][i].r_info)) && word + sizeof(void *) > data) data = word + sizeof(void *);
+        }
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        uintptr_t segment_end = object.base + header->p_vaddr + header->p_memsz;
+        if (header->p_type == PT_LOAD && (header->p_flags & PF_W) && segment_end > end) end = segment_end;
+    }
+    *wanted->memory = (object_memory){object.base, object.end, (char *)data, end - data, sum_of(&object, "dispatch_", "_dispatch_")};
+    return 1;
+}
+
+bool imports_object(const char *name, object_memory *memory) {
+    wanted_object wanted = {name, memory};
+    return dl_iterate_phdr(look_at_memory, &wanted) == 1;
+}
+
+typedef struct thread_data {
+    uintptr_t begin;
+    void *data;
+} thread_data;
+
+static int look_at_thread_data(struct dl_phdr_info *info, size_t size, void *context) {
+    (void)size;
+    thread_data *wanted = context;
+    if (info->dlpi_addr != wanted->begin) return 0;
+    wanted->data = info->dlpi_tls_data;
+    return 1;
+}
+
+void *imports_thread_data(const object_memory *memory) {
+    thread_data wanted = {.begin = memory->begin};
+    dl_iterate_phdr(look_at_thread_data, &wanted);
+    return wanted.data;
 }

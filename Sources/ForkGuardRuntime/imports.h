@@ -11,6 +11,8 @@
 #define FROM_LIBC "libc.so.6"
 #define FROM_DISPATCH "libdispatch.so"
 #define FROM_CXX "libstdc++.so.6"
+#define FROM_CORE "libswiftCore.so"
+#define FROM_CONCURRENCY "libswift_Concurrency.so"
 
 /// One function that is led through the gate.
 typedef struct import {
@@ -20,6 +22,7 @@ typedef struct import {
     void **real;    // found at start
     uint32_t cure;  // enum forkguard_runtime_cures, with which it is led in every object
     uint32_t runtime_cure; // the one with which it is led in the Swift runtime's objects only, or 0
+    bool only_loops; // led in the objects with event loops only: libdispatch and CoreFoundation
 } import;
 
 /// Tables of them, up to an empty one.
@@ -52,6 +55,18 @@ void imports_foundation_code(void (*visit)(const unsigned char *code, size_t siz
 
 /// How many of the Swift runtime's own imports of `name` are led.
 size_t imports_led_in_runtime(const char *name);
+
+/// The loaded object whose file has this name: where it lies, the memory that it writes to but for its imports, and a sum over the names that it exports. False: there is none.
+typedef struct object_memory {
+    uintptr_t begin, end;
+    char *data;
+    size_t size;
+    uint64_t fingerprint;
+} object_memory;
+bool imports_object(const char *name, object_memory *memory);
+
+/// The object's variables of the calling thread; NULL: it has not used them.
+void *imports_thread_data(const object_memory *memory);
 
 /// A sum over the names that the Swift runtime exports: which version it is. 0 where it is part of the executable.
 uint64_t imports_fingerprint(void);

@@ -62,11 +62,11 @@ static int gated_dlclose(void *library) {
     return result;
 }
 
-#define IMPORT(NAME) {#NAME, FROM_LIBC, (void *)gated_##NAME, &real_##NAME, FORKGUARD_RUNTIME_LIBC, 0},
+#define IMPORT(NAME) {#NAME, FROM_LIBC, (void *)gated_##NAME, &real_##NAME, FORKGUARD_RUNTIME_LIBC, 0, false},
 const import libc_imports[] = {
     LIBC_CALLS(IMPORT)
-    {"getnameinfo", FROM_LIBC, (void *)gated_getnameinfo, (void **)&real_getnameinfo, FORKGUARD_RUNTIME_LIBC, 0},
-    {"dlopen", FROM_LIBC, (void *)gated_dlopen, (void **)&real_dlopen, FORKGUARD_RUNTIME_LIBC, 0},
-    {"dlclose", FROM_LIBC, (void *)gated_dlclose, (void **)&real_dlclose, FORKGUARD_RUNTIME_LIBC, 0},
+    {"getnameinfo", FROM_LIBC, (void *)gated_getnameinfo, (void **)&real_getnameinfo, FORKGUARD_RUNTIME_LIBC, 0, false},
+    {"dlopen", FROM_LIBC, (void *)gated_dlopen, (void **)&real_dlopen, FORKGUARD_RUNTIME_LIBC, 0, false},
+    {"dlclose", FROM_LIBC, (void *)gated_dlclose, (void **)&real_dlclose, FORKGUARD_RUNTIME_LIBC, 0, false},
 };
 const size_t libc_imports_count = sizeof libc_imports / sizeof *libc_imports;

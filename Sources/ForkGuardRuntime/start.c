@@ -9,21 +9,26 @@
 
 #include "forkguard.h"
 
-static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", "core-foundation", "process-locks"};
+static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", "core-foundation", "process-locks", "dispatch", "concurrency"};
 
 #if defined(__linux__) && defined(__GLIBC__) && (defined(__x86_64__) || defined(__aarch64__))
 
 #include <gnu/libc-version.h>
 
+#include "concurrency.h"
+#include "dispatch.h"
 #include "futex.h"
 #include "imports.h"
 #include "libc.h"
 #include "locks.h"
 #include "once.h"
+#include "queues.h"
 #include "spinlocks.h"
 
 #define SWIFT FORKGUARD_RUNTIME_SWIFT
 #define IDS FORKGUARD_RUNTIME_IDS
+#define DISPATCH FORKGUARD_RUNTIME_DISPATCH
+#define CONCURRENCY FORKGUARD_RUNTIME_CONCURRENCY
 #define LOCKS FORKGUARD_RUNTIME_LOCKS
 
 // Handlers that lock before a fork often make anew in the child what they would have to unlock (pthread_atfork(3p), rationale): so the count of the
@@ -59,8 +64,8 @@ static int gated_daemon(int stays, int keeps) {
     return result;
 }
 
-#define LOCK(NAME, GATED, REAL) {NAME, FROM_LIBC, (void *)GATED, (void **)&real.REAL, LOCKS, SWIFT}
-#define ONCE(NAME, LIBRARY, GATED, REAL) {NAME, LIBRARY, (void *)GATED, (void **)&real_once.REAL, SWIFT, 0}
+#define LOCK(NAME, GATED, REAL) {NAME, FROM_LIBC, (void *)GATED, (void **)&real.REAL, LOCKS, SWIFT, false}
+#define ONCE(NAME, LIBRARY, GATED, REAL) {NAME, LIBRARY, (void *)GATED, (void **)&real_once.REAL, SWIFT, 0, false}
 
 static const import imports[] = {
     LOCK("pthread_mutex_lock", gated_mutex_lock, mutex_lock),
@@ -81,21 +86,21 @@ static const import imports[] = {
     LOCK("pthread_rwlock_clockrdlock", gated_clockrdlock, clockrdlock),
     LOCK("pthread_rwlock_clockwrlock", gated_clockwrlock, clockwrlock),
     LOCK("pthread_rwlock_unlock", gated_rwlock_unlock, rwlock_unlock),
-    {"fork", FROM_LIBC, (void *)gated_fork, (void **)&real_fork, LOCKS, 0},
-    {"forkpty", FROM_LIBC, (void *)gated_forkpty, (void **)&real_forkpty, LOCKS, 0},
-    {"daemon", FROM_LIBC, (void *)gated_daemon, (void **)&real_daemon, LOCKS, 0},
+    {"fork", FROM_LIBC, (void *)gated_fork, (void **)&real_fork, LOCKS, 0, false},
+    {"forkpty", FROM_LIBC, (void *)gated_forkpty, (void **)&real_forkpty, LOCKS, 0, false},
+    {"daemon", FROM_LIBC, (void *)gated_daemon, (void **)&real_daemon, LOCKS, 0, false},
     ONCE("swift_once", NULL, gated_swift_once, swift_once),
     ONCE("dispatch_once_f", FROM_DISPATCH, gated_dispatch_once_f, dispatch_once_f),
     ONCE("dispatch_once", FROM_DISPATCH, gated_dispatch_once, dispatch_once),
     ONCE("__cxa_guard_acquire", FROM_CXX, gated_cxa_guard_acquire, cxa_guard_acquire),
     ONCE("__cxa_guard_release", FROM_CXX, gated_cxa_guard_release, cxa_guard_release),
     ONCE("__cxa_guard_abort", FROM_CXX, gated_cxa_guard_abort, cxa_guard_abort),
-    {"sleep", FROM_LIBC, (void *)gated_sleep, (void **)&real_sleep, FORKGUARD_RUNTIME_FOUNDATION, 0},
-    {"syscall", FROM_LIBC, (void *)gated_syscall, (void **)&real_syscall, IDS, 0},
+    {"sleep", FROM_LIBC, (void *)gated_sleep, (void **)&real_sleep, FORKGUARD_RUNTIME_FOUNDATION, 0, false},
+    {"syscall", FROM_LIBC, (void *)gated_syscall, (void **)&real_syscall, IDS, 0, false},
 };
 #define IMPORTS (sizeof imports / sizeof *imports)
 
-static import_table tables[3] = {{imports, IMPORTS}};
+static import_table tables[6] = {{imports, IMPORTS}};
 
 // The sums over the names that the runtimes export with which this was tested. (imports_fingerprint; Tests/ForkGuardRuntimeTests print it.)
 static const struct {
@@ -109,6 +114,7 @@ static struct {
     uint32_t cures;
     size_t led;
     uint64_t nanoseconds;
+    bool may_guard_concurrency;
     const char *impossible; // why nothing can be led, or NULL
 } runtime;
 
@@ -156,6 +162,8 @@ void __wrap_swift_once(long *token, void (*initialize)(void *), void *context) {
 // libraries has.
 static uint32_t wanted;
 
+static void announce_concurrency(void);
+
 static void lead_all(uint32_t cures, bool at_start) {
     const char *reason;
     __atomic_fetch_add(&wanted, 1, __ATOMIC_SEQ_CST);
@@ -163,6 +171,8 @@ static void lead_all(uint32_t cures, bool at_start) {
         seen = __atomic_load_n(&wanted, __ATOMIC_SEQ_CST);
         // What was loaded since may bring what is real: libdispatch, the C++ library.
         if (!imports_find(tables, &reason)) return;
+        concurrency_found();
+        announce_concurrency();
         pinned *pinned = at_start ? NULL : imports_pin();
         bool leads = (at_start || pinned) && forkguard_trylock(&leading) != FORKGUARD_BUSY;
         if (leads) {
@@ -225,6 +235,12 @@ static void announce(const char *name, uint32_t cure, verdict verdict) {
     forkguard_announce_cure(name, verdict.on, verdict.explanation);
 }
 
+// It may be loaded later than this.
+static void announce_concurrency(void) {
+    if (!runtime.may_guard_concurrency || !concurrency_is_known() || (runtime.cures & CONCURRENCY)) return;
+    announce(names[6], CONCURRENCY, says(true, "a child's own tasks run; what it comes to of the parent's is refused by name", NULL));
+}
+
 // Of the processor: what else the machine does meanwhile is not ours.
 static uint64_t nanoseconds(void) {
     struct timespec now;
@@ -253,6 +269,9 @@ __attribute__((constructor)) static void start(void) {
     if (asked && strcmp(asked, "off") == 0) runtime.impossible = "FORKGUARD_RUNTIME=off is in the environment";
     else if (asked && *asked && !untested) fprintf(stderr, "ForkGuard: FORKGUARD_RUNTIME is '%s', which is neither 'off' nor 'untested'; it is ignored\n", asked);
     tables[1] = (import_table){libc_imports, libc_imports_count};
+    tables[2] = (import_table){queue_imports, queue_imports_count};
+    tables[3] = (import_table){dispatch_imports, dispatch_imports_count};
+    tables[4] = (import_table){concurrency_imports, concurrency_imports_count};
     if (!runtime.impossible) imports_find(tables, &runtime.impossible);
     for (unsigned i = 0; runtime.impossible && i < sizeof names / sizeof *names; i++) announce(names[i], 0, says(false, "%s", runtime.impossible));
     if (runtime.impossible) return;
@@ -261,7 +280,10 @@ __attribute__((constructor)) static void start(void) {
     size_t spinlocks = spinlocks_register();
     // An interposed one may do more than take the mutex.
     if (real.mutex_lock && real.mutex_trylock && imports_is_libc((void *)real.mutex_lock) && imports_is_libc((void *)real.mutex_unlock)) locks_try_plain();
-    lead_all((swift.on ? SWIFT : 0) | IDS | FORKGUARD_RUNTIME_LIBC | (spinlocks ? FORKGUARD_RUNTIME_FOUNDATION : 0) | (locks ? LOCKS : 0), true);
+    const char *no_dispatch = dispatch_keep(untested);
+    runtime.may_guard_concurrency = swift.on && !no_dispatch;
+    announce(names[6], CONCURRENCY, no_dispatch ? says(false, "%s", no_dispatch) : !swift.on ? swift : says(false, "Swift concurrency is not in this process, or not that of Swift 6.3", NULL));
+    lead_all((swift.on ? SWIFT : 0) | (no_dispatch ? 0 : DISPATCH) | IDS | FORKGUARD_RUNTIME_LIBC | (spinlocks ? FORKGUARD_RUNTIME_FOUNDATION : 0) | (locks ? LOCKS : 0), true);
     if (swift.on) swift = guards_swift(swift);
     announce(names[0], SWIFT, swift);
     bool futexes = real_syscall && futex_works();
@@ -270,6 +292,7 @@ __attribute__((constructor)) static void start(void) {
     announce(names[2], FORKGUARD_RUNTIME_LIBC, says(true, "glibc %s", gnu_get_libc_version()));
     announce_foundation(spinlocks);
     announce(names[4], LOCKS, locks ? guards_locks() : says(false, "the product ForkGuardProcessLocks is not linked", NULL));
+    announce(names[5], DISPATCH, no_dispatch ? says(false, "%s", no_dispatch) : says(true, "libdispatch of Swift 6.3.1; with it Swift's executors and what Foundation does there", NULL));
     runtime.nanoseconds = nanoseconds() - began;
 }
 
@@ -302,7 +325,8 @@ static bool is_wrapper(const void *word, const import *list, size_t count) {
 
 static void visit_one(const char *object, const char *name, bool in_runtime, void *word, void *context) {
     const visiting *visiting = context;
-    bool led = is_wrapper(word, imports, IMPORTS) || is_wrapper(word, libc_imports, libc_imports_count);
+    bool led = false;
+    for (const import_table *table = tables; table->imports; table++) led |= is_wrapper(word, table->imports, table->count);
     visiting->visit(object, name, in_runtime, led, visiting->context);
 }
 

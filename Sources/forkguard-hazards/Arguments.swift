@@ -2,7 +2,7 @@
 struct Arguments {
     var rows = Rows.all
     var forks: Int?
-    var loads = Load.allCases
+    var loads = Load.usual
     var columns = Column.allCases
     var writesJSON = false
     var wantsList = false
@@ -35,7 +35,7 @@ struct Arguments {
                 forks = number
             case "--load":
                 let text = try Self.value(of: option, attached, &rest)
-                guard let load = Load(rawValue: text) else { throw Wrong("--load: '\(text)' is not 'idle' or 'hammered'") }
+                guard let load = Load(rawValue: text) else { throw Wrong("--load: '\(text)' is not 'idle', 'hammered' or 'alone'") }
                 loads = [load]
             case "--only":
                 let text = try Self.value(of: option, attached, &rest)
@@ -83,8 +83,10 @@ struct Arguments {
           --rows A,B,…           These rows only; 'now' and 'later' are all rows of that group. Default: all.
           --forks N              Forks per row, load and column, 1 to \(mostForks).
                                  Default: \(Load.hammered.defaultForks) hammered, \(Load.idle.defaultForks) idle.
-          --load idle|hammered   This load only. Idle: the parent's other threads have done the operation, and are parked. Hammered: they
-                                 do it in a tight loop. Default: both.
+          --load idle|hammered|alone
+                                 This load only. Idle: the parent's other threads have done the operation, and are parked. Hammered: they
+                                 do it in a tight loop. Default: both. Alone: there are no other threads, and the child is the first to
+                                 do it; who fails here fails for another reason than the fork.
           --only guarded|unguarded
                                  This column only; the other one stays 0. Default: both.
           --support              Which cures are on here, why the others are not, and how long the checks at start took.

@@ -6,6 +6,9 @@ struct Row: Sendable {
     let about: String
     /// One where the parent's state ages with its first fork or with time, as that of Dispatch.
     let forksPerSubject: Int
+    /// Whether it is about the main queue: the parent's main thread serves it, and so does the child's thread that forked, which takes the
+    /// main thread's place there and no other can; such a check ends the child itself.
+    let drainsMain: Bool
     /// Called once in each parent, by the thread that will fork; in the guarded twin it registers what has to be.
     let make: @Sendable (Column) -> Hazard
 
@@ -13,12 +16,13 @@ struct Row: Sendable {
 
     init(
         _ name: String, _ about: String, group: RowGroup = .now, forksPerSubject: Int = usualForks,
-        make: @escaping @Sendable (Column) -> Hazard
+        drainsMain: Bool = false, make: @escaping @Sendable (Column) -> Hazard
     ) {
         self.name = name
         self.group = group
         self.about = about
         self.forksPerSubject = forksPerSubject
+        self.drainsMain = drainsMain
         self.make = make
     }
 
@@ -36,6 +40,21 @@ struct Row: Sendable {
                 // Numbers that no hammer gets to.
                 check: { index in operation(1 << 40 + UInt64(index)) })
         }
+    }
+
+    /// A row about what hands work to threads of its own: shown, not promised, as long as nothing cures it. Its state ages: one fork for
+    /// each parent.
+    static func aging(
+        _ name: String, _ about: String, group: RowGroup = .later, _ operation: @escaping @Sendable (Int) -> Bool
+    ) -> Row {
+        Row.operation(name, about, group: group, forksPerSubject: 1, hammers: 2) { operation(Int(truncatingIfNeeded: $0)) }
+    }
+
+    /// The same, where the parent's threads do one thing and the child another.
+    static func aging(
+        _ name: String, _ about: String, group: RowGroup = .later, drainsMain: Bool = false, make: @escaping @Sendable () -> Hazard
+    ) -> Row {
+        Row(name, about, group: group, forksPerSubject: 1, drainsMain: drainsMain) { _ in make() }
     }
 
     /// In the parent a wrong result means that the row itself is wrong, and its numbers would be worthless.

@@ -1,5 +1,9 @@
 import Foundation
 
+#if canImport(FoundationNetworking)
+    import FoundationNetworking
+#endif
+
 /// Foundation, regular expressions and strings.
 extension Rows {
     private struct Person: Codable, Equatable {
@@ -9,7 +13,9 @@ extension Rows {
         var born: Date
     }
 
-    static let foundation: [Row] = [
+    static let foundation: [Row] = values + working
+
+    private static let values: [Row] = [
         Row.operation("json", "Encoding and decoding JSON.") { number in
             let person = Person(
                 name: "Ada \(number)", age: Int(number & 0xffff), friends: ["Charles": 1.5], born: Date(timeIntervalSince1970: 1000))
@@ -101,4 +107,105 @@ extension Rows {
                 && composed.localizedCaseInsensitiveCompare(decomposed) == .orderedSame
         },
     ]
+
+    /// What hands work to other threads.
+    private static let working: [Row] = [
+        Row.aging("operation-queue", "An OperationQueue, with an operation that waits for the others.") { number in
+            let queue = OperationQueue()
+            let count = Flag()
+            let latch = Latch<Int>()
+            let last = BlockOperation { latch.give(number + count.value) }
+            for _ in 0..<3 {
+                let operation = BlockOperation { count.add() }
+                last.addDependency(operation)
+                queue.addOperation(operation)
+            }
+            queue.addOperation(last)
+            queue.waitUntilAllOperationsAreFinished()
+            return latch.wait() == number + 3
+        },
+        Row.aging("operation-queue-main", "OperationQueue.main, whose queue the child serves itself.", drainsMain: true) {
+            Hazard(
+                hammers: 2,
+                hammer: { hammer, number in
+                    hammer.inside {
+                        let latch = Latch<UInt64>()
+                        OperationQueue.main.addOperation { latch.give(number) }
+                        Row.expect(latch.wait() == number, "operation-queue-main")
+                    }
+                },
+                check: { _ in
+                    let count = Flag()
+                    for _ in 0..<3 { OperationQueue.main.addOperation { count.add() } }
+                    OperationQueue.main.addOperation { Subject.end(count.value == 3) }
+                    dispatchMain()
+                })
+        },
+        Row.aging("timer-run-loop", "A Timer on a thread's RunLoop.") { _ in
+            let limit = Date(timeIntervalSinceNow: 0.5)
+            let fired = Flag()
+            let timer = Timer(timeInterval: 0.001, repeats: false) { _ in if Date() < limit { fired.add() } }
+            RunLoop.current.add(timer, forMode: .default)
+            // Ends with the timer, where there is nothing else to wait for; on the main thread with the limit, which would wake it, too.
+            _ = RunLoop.current.run(mode: .default, before: limit)
+            return fired.value == 1
+        },
+        Row.aging("process", "Processes of Foundation's: one that ends, one that is read.") { number in
+            let status = number % 100 + 1
+            let end = run("/bin/sh", ["-c", "exit \(status)"])
+            let echo = run("/bin/echo", ["\(number)"])
+            return end?.status == Int32(status) && echo?.status == 0 && echo?.output == "\(number)\n"
+        },
+        Row.aging("file-handle", "A FileHandle that is read when there is something.") { number in
+            let pipe = Pipe()
+            let latch = Latch<Data>()
+            pipe.fileHandleForReading.readabilityHandler = { handle in
+                handle.readabilityHandler = nil
+                latch.give(handle.availableData)
+            }
+            let data = Data("\(number)".utf8)
+            try? pipe.fileHandleForWriting.write(contentsOf: data)
+            return latch.wait() == data
+        },
+        urlSession("url-session", "A URLSession of one's own that asks a server on this machine.") {
+            let session = URLSession(configuration: .ephemeral)
+            return (session, { session.finishTasksAndInvalidate() })
+        },
+        urlSession("url-session-shared", "URLSession.shared, which the parent has used.") { (URLSession.shared, {}) },
+    ]
+
+    /// How it ended, and what it wrote.
+    private static func run(_ path: String, _ arguments: [String]) -> (status: Int32, output: String)? {
+        let process = Process()
+        let output = Pipe()
+        process.executableURL = URL(fileURLWithPath: path)
+        process.arguments = arguments
+        process.standardOutput = output
+        guard (try? process.run()) != nil else { return nil }
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        return (process.terminationStatus, text)
+    }
+
+    /// A row that asks a server in the parent for a number by a session, and then ends that.
+    private static func urlSession(
+        _ name: String, _ about: String, session: @escaping @Sendable () -> (URLSession, end: () -> Void)
+    ) -> Row {
+        Row.aging(name, about) {
+            guard let server = NumberServer() else { fatalError("no server") }
+            let asks: @Sendable (UInt64) -> Bool = { number in
+                let (session, end) = session()
+                defer { end() }
+                let answer = Latch<String?>()
+                let url = URL(string: "http://127.0.0.1:\(server.port)/\(number)")!
+                session.dataTask(with: url) { data, _, _ in answer.give(data.map { String(decoding: $0, as: UTF8.self) }) }.resume()
+                return answer.wait() == "\(number)"
+            }
+            Row.expect(asks(2), name)
+            return Hazard(
+                hammers: 2,
+                hammer: { hammer, number in hammer.inside { Row.expect(asks(number), name) } },
+                check: { index in asks(1 << 40 + UInt64(index)) })
+        }
+    }
 }

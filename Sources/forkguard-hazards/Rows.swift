@@ -1,6 +1,6 @@
 /// The hazard map.
 enum Rows {
-    static let all: [Row] = runtime + locks + foundation + library + later
+    static let all: [Row] = runtime + locks + foundation + library + dispatch + concurrency
 
     static func named(_ name: String) -> Row? { all.first { $0.name == name } }
 

@@ -1,4 +1,5 @@
 import CForkGuardTesting
+import Dispatch
 import ForkGuard
 import Foundation
 
@@ -17,6 +18,8 @@ struct Subject: Sendable {
     static let childDeadline = 2 * Clock.second
     /// A child with a wrong result.
     static let wrong: Int32 = 3
+    /// A child that was told by an error of ForkGuard's what it cannot have.
+    static let refused: Int32 = 4
 
     init(_ arguments: SubjectArguments) {
         row = arguments.row
@@ -31,8 +34,17 @@ struct Subject: Sendable {
         signal(SIGPIPE, SIG_IGN)
         // With its children: what hangs among them goes away with it.
         setpgid(0, 0)
+        // Not even the thread that watches the program.
+        if load == .alone { forkAll([]) { row.make(column) } }
         let subject = self
-        guard SystemThread("forks", { subject.run() }) != nil else { fgt_exit(EX_OSERR) }
+        guard SystemThread("lifeline", { Self.endWithTheProgram() }) != nil, SystemThread("forks", { subject.run() }) != nil else {
+            fgt_exit(EX_OSERR)
+        }
+        if row.drainsMain { dispatchMain() }
+        while true { pause() }
+    }
+
+    private static func endWithTheProgram() -> Never {
         var lifeline = pollfd(fd: STDIN_FILENO, events: Int16(POLLIN), revents: 0)
         while poll(&lifeline, 1, -1) <= 0 {}
         kill(0, SIGKILL)
@@ -47,10 +59,15 @@ struct Subject: Sendable {
         // So that they are in the middle of it, and not always at the same place.
         let turns = load == .idle ? 2 : 2 + first % 17
         wait(atMost: 5 * Clock.second) { hammers.allSatisfy { $0.turns >= turns || (hazard.arrange != nil && load == .hammered) } }
+        forkAll(hammers) { hazard }
+    }
+
+    /// `hazard` is called in each child; alone, it is made there.
+    private func forkAll(_ hammers: [Hammer], _ hazard: @escaping @Sendable () -> Hazard) -> Never {
         var toldStack = !wantsStack
         for index in 0..<forks {
             if load == .hammered {
-                hazard.arrange?(index)
+                hazard().arrange?(index)
                 wait(atMost: 10 * Clock.millisecond) { hammers.contains { $0.isInside } }
             }
             let (outcome, isInside, note) = fork(index, hazard, hammers, &toldStack)
@@ -75,10 +92,13 @@ struct Subject: Sendable {
         if started == nil { fatalError("no more threads") }
     }
 
+    /// Ends a child that serves the main queue.
+    static func end(_ isRight: Bool) -> Never { fgt_exit(isRight ? 0 : wrong) }
+
     // ---- one fork ----
 
     private func fork(
-        _ index: Int, _ hazard: Hazard, _ hammers: [Hammer], _ toldStack: inout Bool
+        _ index: Int, _ hazard: @escaping @Sendable () -> Hazard, _ hammers: [Hammer], _ toldStack: inout Bool
     ) -> (Outcome, inside: Bool, note: String?) {
         guard let errors = try? Descriptors.pipe() else { fatalError("no pipe") }
         defer { close(errors.read) }
@@ -87,20 +107,13 @@ struct Subject: Sendable {
         dup2(errors.write, STDERR_FILENO)
         close(errors.write)
         let isOurs = column == .guarded && (first + index) % 2 == 1
-        let isInside: Bool
+        let isInside = hammers.contains { $0.isInside }
         var pid: Int32 = -1
         var refusal: String?
-        if isOurs {
-            isInside = hammers.contains { $0.isInside }
-            do throws(ForkError) {
-                pid = try ForkGuard.fork { hazard.check(index) ? 0 : Subject.wrong }.pid
-            } catch {
-                refusal = "ForkGuard.fork: \(error)"
-            }
-        } else {
-            isInside = hammers.contains { $0.isInside }
-            pid = fgt_fork(Int32(FGT_FORK))
-            if pid == 0 { fgt_exit(hazard.check(index) ? 0 : Subject.wrong) }
+        do throws(ForkError) {
+            pid = try start(index, hazard, isOurs: isOurs)
+        } catch {
+            refusal = "ForkGuard.fork: \(error)"
         }
         dup2(own, STDERR_FILENO)
         close(own)
@@ -128,6 +141,48 @@ struct Subject: Sendable {
         return (outcome, isInside, "a child by \(way) \(Self.ending(status))\(Self.quoted(said))")
     }
 
+    /// A child that checks, by either way to fork; a negative errno when fork() failed.
+    private func start(_ index: Int, _ hazard: @escaping @Sendable () -> Hazard, isOurs: Bool) throws(ForkError) -> Int32 {
+        if load != .alone, let checkInTask = hazard().checkInTask {
+            return try startInTask(index, hazard, isOurs: isOurs, checkInTask)
+        }
+        if isOurs { return try startByForkGuard(index, hazard) }
+        let pid = fgt_fork(Int32(FGT_FORK))
+        if pid == 0 { fgt_exit(Self.status(index, hazard)) }
+        return pid
+    }
+
+    private func startByForkGuard(_ index: Int, _ hazard: @escaping @Sendable () -> Hazard) throws(ForkError) -> Int32 {
+        try ForkGuard.fork(options: row.drainsMain ? .onCallingThread : []) { Self.status(index, hazard) }.pid
+    }
+
+    private func startInTask(
+        _ index: Int, _ hazard: @escaping @Sendable () -> Hazard, isOurs: Bool, _ check: @escaping @Sendable (Int) async -> Bool
+    ) throws(ForkError) -> Int32 {
+        let started = Latch<Result<Int32, ForkError>>()
+        let subject = self
+        Task.detached {
+            if isOurs {
+                started.give(Result { () throws(ForkError) in try subject.startByForkGuard(index, hazard) })
+            } else {
+                let pid = fgt_fork(Int32(FGT_FORK))
+                if pid == 0 { Self.end(await check(index)) }
+                started.give(.success(pid))
+            }
+        }
+        return try started.wait().get()
+    }
+
+    /// In the child: checks; what it is to exit with.
+    private static func status(_ index: Int, _ hazard: () -> Hazard) -> Int32 {
+        do {
+            return try hazard().check(index) ? 0 : wrong
+        } catch {
+            Console.error("\(error)\n")
+            return error is ForkError ? refused : wrong
+        }
+    }
+
     /// False at the deadline.
     private func waitForEnd(of pid: Int32, deadline: UInt64, _ errors: Int32, _ said: inout [UInt8]) -> Bool {
         let pidfd = fgt_pidfd(pid)
@@ -149,8 +204,9 @@ struct Subject: Sendable {
         return true
     }
 
-    /// A trap of ForkGuard's, or its `fork` that could not run the body: its message is the last.
+    /// An error of ForkGuard's, a trap of it, or its `fork` that could not run the body; the last two have a message that is the last.
     private static func isRefusal(_ status: Int32, _ said: [UInt8]) -> Bool {
+        if fgt_exit_code(status) == refused { return true }
         let lines = String(decoding: said, as: UTF8.self).split(separator: "\n")
         guard let last = lines.last, last.hasPrefix("ForkGuard: ") else { return false }
         return [SIGABRT, SIGILL, SIGTRAP].contains(fgt_end_signal(status))

@@ -7,7 +7,7 @@ final class ForkGuardHazardsTests: XCTestCase {
         XCTAssertEqual(hazards.status, 0)
         XCTAssertEqual(hazards.errors, "")
         for option in [
-            "--list", "--rows A,B", "--forks N", "--load idle|hammered", "--only guarded|unguarded", "--support", "--json", "--help",
+            "--list", "--rows A,B", "--forks N", "--load idle|hammered|alone", "--only guarded|unguarded", "--support", "--json", "--help",
         ] {
             XCTAssert(hazards.output.contains(option), option)
         }
@@ -21,7 +21,10 @@ final class ForkGuardHazardsTests: XCTestCase {
         XCTAssert(lines.allSatisfy { $0.count == 3 && ["now", "later"].contains($0[1]) && $0[2].hasSuffix(".") }, hazards.output)
         let names = lines.compactMap(\.first)
         XCTAssertEqual(Set(names).count, names.count, "a name stands for two rows")
-        for name in ["malloc", "stdio", "lazy-global", "metadata", "mutex-held", "nslock", "json", "dlopen", "regex", "task"] {
+        for name in [
+            "malloc", "stdio", "lazy-global", "metadata", "mutex-held", "nslock", "json", "dlopen", "regex", "task", "dispatch-global",
+            "url-session",
+        ] {
             XCTAssert(names.contains(name), name)
         }
         let later = try HazardsProcess(["--list", "--rows", "later"])
@@ -35,7 +38,7 @@ final class ForkGuardHazardsTests: XCTestCase {
         try assertUsageError(["--forks"], "--forks needs a value")
         try assertUsageError(["--forks", "0"], "--forks: '0' is not a number from 1 to 100000")
         try assertUsageError(["--forks=many"], "--forks: 'many' is not a number from 1 to 100000")
-        try assertUsageError(["--load", "heavy"], "--load: 'heavy' is not 'idle' or 'hammered'")
+        try assertUsageError(["--load", "heavy"], "--load: 'heavy' is not 'idle', 'hammered' or 'alone'")
         try assertUsageError(["--only", "both"], "--only: 'both' is not 'guarded' or 'unguarded'")
         // The subject's arguments are nobody else's.
         try assertUsageError(["--subject", "malloc"], "'--subject' is not an option")
@@ -109,6 +112,31 @@ final class ForkGuardHazardsTests: XCTestCase {
         XCTAssertEqual(line.guarded.crashed, 0, hazards.errors)
         XCTAssertEqual(line.guarded.forks, 20)
         XCTAssertEqual(hazards.status, 0)
+    }
+
+    /// The rows themselves are right: in a child whose parent has nothing and nobody, each has its result.
+    func testEveryRowIsRightWhereTheParentHasDoneNothing() throws {
+        let hazards = try HazardsProcess(["--json", "--load", "alone", "--forks", "4"])
+        let lines = try lines(hazards)
+        let list = try HazardsProcess(["--list"])
+        XCTAssertEqual(lines.count, list.output.split(separator: "\n").count)
+        for line in lines {
+            // Of the thread that forked, not of the others.
+            if line.row != "lazy-global-contended" { XCTAssertEqual(line.unguarded.ok, 4, "\(line.row): \(hazards.errors)") }
+            XCTAssertEqual(line.guarded.ok, 4, "\(line.row): \(hazards.errors)")
+        }
+        XCTAssertEqual(hazards.status, 0, hazards.errors)
+    }
+
+    /// The control of what waits for threads that are gone: it needs no more than a parent that has done it once.
+    func testControlHangsOnceTheParentHasHandedOutWork() throws {
+        let rows = ["task", "main-actor", "task-fork", "dispatch-global", "dispatch-main", "operation-queue", "url-session"]
+        let hazards = try HazardsProcess([
+            "--json", "--rows", rows.joined(separator: ","), "--load", "idle", "--only", "unguarded", "--forks", "1",
+        ])
+        let lines = try lines(hazards)
+        XCTAssertEqual(lines.map(\.row), rows)
+        for line in lines { XCTAssertEqual(line.unguarded.hung, 1, "\(line.row): \(hazards.errors)") }
     }
 
     func testSupportSaysWhatIsOn() throws {

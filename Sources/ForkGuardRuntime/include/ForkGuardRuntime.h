@@ -24,6 +24,8 @@ enum forkguard_runtime_cures {
     FORKGUARD_RUNTIME_IDS = 2,     // cached thread ids, and futexes whose holder vanished
     FORKGUARD_RUNTIME_LIBC = 4,    // functions of the C library that take locks which fork() does not repair
     FORKGUARD_RUNTIME_FOUNDATION = 16, // CoreFoundation's spinlocks
+    FORKGUARD_RUNTIME_DISPATCH = 32, // libdispatch, and with it Swift's executors and what Foundation does there
+    FORKGUARD_RUNTIME_CONCURRENCY = 64, // tasks and actors of the parent that a child comes to
     FORKGUARD_RUNTIME_LOCKS = 8,   // all pthread mutexes, read-write locks and conditions of the process
 };
 

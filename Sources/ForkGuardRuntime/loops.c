@@ -1,0 +1,120 @@
+// The kernel objects of event loops: epoll instances, eventfds and timerfds that libdispatch and CoreFoundation keep to themselves.
+//
+// After a fork both processes have the same ones. A child that sets "its" timer sets the parent's; one that reads "its" wake-up takes the parent's away; what it adds to an epoll
+// instance wakes the parent up (epoll(7), "Questions and answers", 6). So a child makes them anew, under the same numbers, which are in memory that nobody
+// else understands. The parent's are not touched: closing a descriptor takes nothing out of an epoll instance that another process still has open.
+
+#include "loops.h"
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+int (*real_eventfd)(unsigned, int);
+int (*real_timerfd_create)(int, int);
+int (*real_epoll_create1)(int);
+int (*real_close)(int);
+
+enum kind { NOTHING, EVENT, TIMER_MONOTONIC, TIMER_REALTIME, TIMER_BOOTTIME, EPOLL, OF_DISPATCH = 0x80 };
+
+static uintptr_t dispatch, dispatch_end;
+
+// By number. Those beyond are not known, and stay shared.
+#define MOST 65536
+static struct {
+    uint8_t kind[MOST];
+    int last;
+} made = {.last = -1};
+
+void loops_know_dispatch(uintptr_t begin, uintptr_t end) {
+    dispatch = begin;
+    dispatch_end = end;
+}
+
+static int note(int descriptor, unsigned kind, const void *maker) {
+    if (descriptor < 0 || descriptor >= MOST) return descriptor;
+    if ((uintptr_t)maker >= dispatch && (uintptr_t)maker < dispatch_end) kind |= OF_DISPATCH;
+    __atomic_store_n(&made.kind[descriptor], (uint8_t)kind, __ATOMIC_RELAXED);
+    int last = __atomic_load_n(&made.last, __ATOMIC_RELAXED);
+    while (descriptor > last && !__atomic_compare_exchange_n(&made.last, &last, descriptor, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+    return descriptor;
+}
+
+int gated_eventfd(unsigned count, int flags) { return note(real_eventfd(count, flags), EVENT, __builtin_return_address(0)); }
+
+int gated_timerfd_create(int clock, int flags) {
+    enum kind kind = clock == CLOCK_MONOTONIC ? TIMER_MONOTONIC : clock == CLOCK_REALTIME ? TIMER_REALTIME : TIMER_BOOTTIME;
+    return note(real_timerfd_create(clock, flags), kind, __builtin_return_address(0));
+}
+
+int gated_epoll_create1(int flags) { return note(real_epoll_create1(flags), EPOLL, __builtin_return_address(0)); }
+
+int gated_close(int descriptor) {
+    // Before it is closed: after it the number may be another thread's already.
+    if (descriptor >= 0 && descriptor < MOST) __atomic_store_n(&made.kind[descriptor], NOTHING, __ATOMIC_RELAXED);
+    return real_close(descriptor);
+}
+
+// Whether the number still is what was noted: somebody else may have closed it, and opened another thing.
+static bool is_still(int descriptor, enum kind kind) {
+    char path[64], text[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
+    ssize_t length = readlink(path, text, sizeof text - 1);
+    if (length < 0) return false;
+    text[length] = 0;
+    return strcmp(text, kind == EPOLL ? "anon_inode:[eventpoll]" : kind == EVENT ? "anon_inode:[eventfd]" : "anon_inode:[timerfd]") == 0;
+}
+
+static void put_under(int fresh, int number) {
+    if (fresh < 0) return;
+    dup3(fresh, number, fcntl(number, F_GETFD) & FD_CLOEXEC ? O_CLOEXEC : 0);
+    close(fresh);
+}
+
+static void renew_timer(int number, enum kind kind) {
+    struct itimerspec left;
+    int clock = kind == TIMER_MONOTONIC ? CLOCK_MONOTONIC : kind == TIMER_REALTIME ? CLOCK_REALTIME : CLOCK_BOOTTIME;
+    int fresh = real_timerfd_create(clock, fcntl(number, F_GETFL) & O_NONBLOCK ? TFD_NONBLOCK : 0);
+    // What has expired and was not read yet is expired in a nanosecond again.
+    if (fresh >= 0 && timerfd_gettime(number, &left) == 0 && timerfd_settime(fresh, 0, &left, NULL) == 0) put_under(fresh, number);
+    else if (fresh >= 0) close(fresh);
+}
+
+// proc_pid_fdinfo(5): a line "tfd: %d events: %x data: %llx" for each descriptor that is registered.
+static void renew_epoll(int number) {
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", number);
+    FILE *registered = fopen(path, "re");
+    if (!registered) return;
+    int fresh = real_epoll_create1(0);
+    int descriptor;
+    unsigned events;
+    unsigned long long data;
+    while (fresh >= 0 && fgets(line, sizeof line, registered))
+        if (sscanf(line, "tfd: %d events: %x data: %llx", &descriptor, &events, &data) == 3)
+            epoll_ctl(fresh, EPOLL_CTL_ADD, descriptor, &(struct epoll_event){.events = events, .data.u64 = data}); // may be closed by now
+    fclose(registered);
+    put_under(fresh, number);
+}
+
+void loops_renew(int kept) {
+    // What is registered in an epoll instance comes before the instance.
+    for (unsigned pass = 0; pass < 2; pass++)
+        for (int i = 0; i <= made.last; i++) {
+            enum kind kind = made.kind[i] & ~OF_DISPATCH;
+            if (kind == NOTHING || (kind == EPOLL) != (pass == 1)) continue;
+            bool forgotten = (made.kind[i] & OF_DISPATCH) && i != kept;
+            bool still = is_still(i, kind);
+            if (!still || forgotten) made.kind[i] = NOTHING;
+            if (!still) continue;
+            if (forgotten) close(i);
+            else if (kind == EPOLL) renew_epoll(i);
+            else if (kind == EVENT) put_under(real_eventfd(0, fcntl(i, F_GETFL) & O_NONBLOCK ? EFD_NONBLOCK : 0), i);
+            else renew_timer(i, kind);
+        }
+}

@@ -1,0 +1,29 @@
+// Inside the product: queues and sources that a child inherited.
+
+#ifndef FORKGUARD_QUEUES_H
+#define FORKGUARD_QUEUES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "imports.h"
+
+/// What libdispatch says of its queues (dispatch_queue_offsets), the sixth version.
+typedef struct queue_offsets {
+    uint16_t version, label, label_size, flags, flags_size, serial, serial_size, width, width_size, running, running_size, suspended, suspended_size, target, target_size;
+} queue_offsets;
+
+/// At start. libdispatch's variables, and dispatch_queue_set_width.
+void queues_know(const queue_offsets *offsets, const object_memory *memory, void (*set_width)(void *, long));
+
+/// In the child, on its only thread, after the C phases and after libdispatch's state was put back. `owner`: the id by which libdispatch knows that thread, or 0.
+void queues_become_child(int32_t owner);
+
+/// Whether this process was forked.
+bool queues_in_child(void);
+
+extern const import queue_imports[];
+extern const size_t queue_imports_count;
+
+#endif
