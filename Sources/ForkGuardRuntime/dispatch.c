@@ -22,6 +22,7 @@
 #include "concurrency.h"
 #include "forkguard.h"
 #include "loops.h"
+#include "operations.h"
 #include "process.h"
 #include "queues.h"
 
@@ -94,6 +95,7 @@ static int become_child(void *context) {
     process_become_child();
     queues_become_child(state ? state->id : 0);
     concurrency_become_child();
+    operations_become_child();
     pthread_t thread;
     if (!in_block || state->queue == kept.main_queue) return 0;
     int error = pthread_create(&thread, NULL, be_main_thread, NULL);

@@ -134,7 +134,7 @@ static bool is_runtime(const object *object) {
 
 // CoreFoundation is a library of its own, or part of the executable as the Swift runtime is.
 static bool is_foundation(const object *object) {
-    return strcmp(last_part(object->name), "libFoundation.so") == 0 || (found.is_static && object->base == (uintptr_t)found.base);
+    return strcmp(last_part(object->name), FROM_FOUNDATION) == 0 || (found.is_static && object->base == (uintptr_t)found.base);
 }
 
 static bool has_loops(const object *object) { return is_foundation(object) || strcmp(last_part(object->name), FROM_DISPATCH) == 0; }
@@ -187,7 +187,7 @@ bool imports_find(const import_table *tables, const char **reason) {
         found.is_static = info.dli_fbase == found.own_base;
         strncpy(found.path, info.dli_fname, sizeof found.path - 1);
     }
-    static const char *const libraries[] = {FROM_LIBC, FROM_DISPATCH, FROM_CXX, FROM_CONCURRENCY};
+    static const char *const libraries[] = {FROM_LIBC, FROM_DISPATCH, FROM_CXX, FROM_CONCURRENCY, FROM_SWIFT_DISPATCH};
     for (unsigned i = 0; i < sizeof libraries / sizeof *libraries; i++) {
         void *library = dlopen(libraries[i], RTLD_LAZY | RTLD_NOLOAD);
         find_in(tables, libraries[i], library);
@@ -285,8 +285,8 @@ static void put_in_places(lead *lead, const import_table *tables) {
 }
 
 static const import *import_of(const lead *lead, const object *object, const char *name, bool runtime) {
-    // Swift's and C++'s are nine of ten; of these only some of Task's are led.
-    if ((name[0] == '$' && !begins(name, "$sScT")) || (name[0] == '_' && name[1] == 'Z')) return NULL;
+    // Swift's and C++'s are nine of ten; of these only some of Task's and DispatchWorkItem's are led.
+    if ((name[0] == '$' && !begins(name, "$sScT") && !begins(name, "$s8Dispatch0A8WorkItemC")) || (name[0] == '_' && name[1] == 'Z')) return NULL;
     for (unsigned place = place_of(name); lead->places[place]; place = (place + 1) % PLACES) {
         const import *import = lead->places[place];
         if (strcmp(import->name, name) != 0) continue;

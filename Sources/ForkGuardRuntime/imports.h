@@ -11,6 +11,8 @@
 #define FROM_LIBC "libc.so.6"
 #define FROM_DISPATCH "libdispatch.so"
 #define FROM_CXX "libstdc++.so.6"
+#define FROM_SWIFT_DISPATCH "libswiftDispatch.so"
+#define FROM_FOUNDATION "libFoundation.so"
 #define FROM_CORE "libswiftCore.so"
 #define FROM_CONCURRENCY "libswift_Concurrency.so"
 

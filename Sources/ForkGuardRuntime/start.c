@@ -22,6 +22,7 @@ static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", 
 #include "libc.h"
 #include "locks.h"
 #include "once.h"
+#include "operations.h"
 #include "queues.h"
 #include "spinlocks.h"
 
@@ -100,7 +101,7 @@ static const import imports[] = {
 };
 #define IMPORTS (sizeof imports / sizeof *imports)
 
-static import_table tables[6] = {{imports, IMPORTS}};
+static import_table tables[7] = {{imports, IMPORTS}};
 
 // The sums over the names that the runtimes export with which this was tested. (imports_fingerprint; Tests/ForkGuardRuntimeTests print it.)
 static const struct {
@@ -172,6 +173,7 @@ static void lead_all(uint32_t cures, bool at_start) {
         // What was loaded since may bring what is real: libdispatch, the C++ library.
         if (!imports_find(tables, &reason)) return;
         concurrency_found();
+        operations_found();
         announce_concurrency();
         pinned *pinned = at_start ? NULL : imports_pin();
         bool leads = (at_start || pinned) && forkguard_trylock(&leading) != FORKGUARD_BUSY;
@@ -271,6 +273,7 @@ __attribute__((constructor)) static void start(void) {
     tables[1] = (import_table){libc_imports, libc_imports_count};
     tables[2] = (import_table){queue_imports, queue_imports_count};
     tables[3] = (import_table){dispatch_imports, dispatch_imports_count};
+    tables[5] = (import_table){operation_imports, operation_imports_count};
     tables[4] = (import_table){concurrency_imports, concurrency_imports_count};
     if (!runtime.impossible) imports_find(tables, &runtime.impossible);
     for (unsigned i = 0; runtime.impossible && i < sizeof names / sizeof *names; i++) announce(names[i], 0, says(false, "%s", runtime.impossible));
