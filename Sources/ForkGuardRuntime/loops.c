@@ -7,6 +7,7 @@
 #include "loops.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -76,12 +77,21 @@ static void put_under(int fresh, int number) {
     close(fresh);
 }
 
+// Expired or written to, and not read yet.
+static bool is_pending(int number) { return poll(&(struct pollfd){.fd = number, .events = POLLIN}, 1, 0) > 0; }
+
+// One wake-up too many does no harm to a run loop.
+static void renew_event(int number) { put_under(real_eventfd(is_pending(number), fcntl(number, F_GETFL) & O_NONBLOCK ? EFD_NONBLOCK : 0), number); }
+
 static void renew_timer(int number, enum kind kind) {
     struct itimerspec left;
     int clock = kind == TIMER_MONOTONIC ? CLOCK_MONOTONIC : kind == TIMER_REALTIME ? CLOCK_REALTIME : CLOCK_BOOTTIME;
     int fresh = real_timerfd_create(clock, fcntl(number, F_GETFL) & O_NONBLOCK ? TFD_NONBLOCK : 0);
-    // What has expired and was not read yet is expired in a nanosecond again.
-    if (fresh >= 0 && timerfd_gettime(number, &left) == 0 && timerfd_settime(fresh, 0, &left, NULL) == 0) put_under(fresh, number);
+    bool known = fresh >= 0 && timerfd_gettime(number, &left) == 0;
+    // It has expired, and was read or not. Who set it counts on what follows, and may be gone: a new thread may have its pthread_t, and by that its run loop, which would not set it
+    // again. One expiry too many does no harm: a run loop looks which of its timers are due, and sets it for the next.
+    if (known && left.it_value.tv_sec == 0 && left.it_value.tv_nsec == 0) left.it_value.tv_nsec = 1;
+    if (known && timerfd_settime(fresh, 0, &left, NULL) == 0) put_under(fresh, number);
     else if (fresh >= 0) close(fresh);
 }
 
@@ -114,7 +124,7 @@ void loops_renew(int kept) {
             if (!still) continue;
             if (forgotten) close(i);
             else if (kind == EPOLL) renew_epoll(i);
-            else if (kind == EVENT) put_under(real_eventfd(0, fcntl(i, F_GETFL) & O_NONBLOCK ? EFD_NONBLOCK : 0), i);
+            else if (kind == EVENT) renew_event(i);
             else renew_timer(i, kind);
         }
 }
