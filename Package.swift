@@ -42,6 +42,13 @@ let package = Package(
             linkerSettings: [.linkedLibrary("stdc++", .when(platforms: [.linux]))]),
         // What cannot be tried inside a test runner: a process of its own for each scenario.
         .executableTarget(name: "forkguard-probe", dependencies: ["CForkGuard"], path: "Tests/forkguard-probe", cSettings: cSettings),
+        // Forks with bodies that suspend, and forks of a main program that does: the test runner has used Swift concurrency.
+        .executableTarget(
+            name: "forkguard-async-probe", dependencies: ["ForkGuard", "ForkGuardProcessLocks", "ForkGuardRuntime"],
+            path: "Tests/forkguard-async-probe"),
+        .executableTarget(
+            name: "forkguard-async-main-probe", dependencies: ["ForkGuard", "ForkGuardProcessLocks", "ForkGuardRuntime"],
+            path: "Tests/forkguard-async-main-probe"),
         // What ForkGuardRuntime does to the process that it is linked into: the test runner is not to be that process.
         .executableTarget(
             name: "forkguard-runtime-probe", dependencies: ["CForkGuard", "ForkGuard", "ForkGuardProcessLocks", "ForkGuardRuntime"],

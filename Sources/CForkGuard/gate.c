@@ -36,6 +36,7 @@
 #include "platform/platform.h"
 #include "process.h"
 #include "report.h"
+#include "support.h"
 #include "trap.h"
 #include "turn.h"
 
@@ -846,7 +847,10 @@ size_t forkguard_survivor_ids(int32_t *ids, size_t count, int32_t *now) {
     return gate.before.count;
 }
 
-void forkguard_forget_survivor_ids(void) { gate.before.count = 0; }
+bool forkguard_survivor_rests(void) {
+    gate.before.count = 0;
+    return support_release_main_queue();
+}
 
 bool forkguard_thread_vanished(int32_t thread_id) { return gate.horizon != 0 && thread_id > 0 && !platform_thread_is_ours(thread_id); }
 

@@ -51,6 +51,7 @@ public final class ForkCondition: @unchecked Sendable {
     }
 
     /// The same with a deadline by forkguard_nanoseconds: `nil` when it was not ready in time.
+    @discardableResult
     func wait<Value: ~Copyable, Result: ~Copyable, Failure: Error>(
         _ mutex: ForkMutex<Value>, deadline: UInt64, until ready: (inout sending Value) throws(Failure) -> Bool,
         _ body: (inout sending Value) throws(Failure) -> sending Result

@@ -47,13 +47,37 @@ public enum ForkGuard {
     public static func fork(
         options: ForkOptions = [], _ body: @escaping @Sendable () throws -> Int32
     ) throws(ForkError) -> ChildProcess {
-        let onCallingThread = options.runsOnCallingThread
-        let flags = onCallingThread ? FORKGUARD_FORK_HOLDING_LOCKS.rawValue : 0
-        let child = options.kept.map { forkguard_fork_closing(flags, Array($0), $0.count) } ?? forkguard_fork(flags)
-        let error = errno
-        if child == 0 { runChild(body, onCallingThread: onCallingThread) }
-        if child < 0 { throw ForkError(forkErrno: error) }
-        return ChildProcess(pid: child)
+        if let child = try fork(options) { return child }
+        if options.runsOnCallingThread { forkguard_child_exit(status(of: body)) }
+        runOnFreshThread { _ in forkguard_child_exit(status(of: body)) }
+    }
+
+    /// Forks a child that runs `body`, which may suspend, as a task, and ends with its result as exit status. Everything else is as with a
+    /// body that does not suspend: errors, output, exit statuses, and that a thread or a task, anywhere, may call it; it does not suspend
+    /// itself.
+    ///
+    /// The task is a new, detached one, on the child's own threads: of the calling task it has no cancellation, priority or task-local
+    /// values. The forking thread only waits.
+    ///
+    /// Link the product ForkGuardRuntime. Without it Swift concurrency belongs to the process that used it first: in a child of one that has,
+    /// `body` may hang before its first line, and in any child it hangs where it calls into `MainActor`. With it (``runtimeSupport``:
+    /// `dispatch` and `concurrency`) both work; what is on the main actor runs on threads of the pool.
+    ///
+    /// - Throws: ``ForkError/refused(_:)`` with ``ForkOptions/onCallingThread``, which a task cannot keep to; and what the other one
+    ///   throws.
+    public static func fork(
+        options: ForkOptions = [], _ body: @escaping @Sendable () async throws -> Int32
+    ) throws(ForkError) -> ChildProcess {
+        if options.runsOnCallingThread { throw .refused("a body that suspends on the calling thread: a task runs where it is resumed") }
+        if let child = try fork(options) { return child }
+        runOnFreshThread { servesMainQueue in
+            Task.detached {
+                let status: Int32
+                do { status = try await body() } catch { status = Self.status(for: error) }
+                forkguard_child_exit(status)
+            }
+            if servesMainQueue { while true { pause() } } else { drainMainExecutor() }
+        }
     }
 
     /// Registers a resource, weakly: the registration lives as long as the resource, not as long as the returned value.
@@ -126,12 +150,22 @@ public enum ForkGuard {
         }
     }
 
-    private static func runChild(_ body: @escaping @Sendable () throws -> Int32, onCallingThread: Bool) -> Never {
-        if onCallingThread { forkguard_child_exit(status(of: body)) }
+    /// `nil` in the child.
+    private static func fork(_ options: ForkOptions) throws(ForkError) -> ChildProcess? {
+        let flags = options.runsOnCallingThread ? FORKGUARD_FORK_HOLDING_LOCKS.rawValue : 0
+        let child = options.kept.map { forkguard_fork_closing(flags, Array($0), $0.count) } ?? forkguard_fork(flags)
+        let error = errno
+        if child == 0 { return nil }
+        if child < 0 { throw ForkError(forkErrno: error) }
+        return ChildProcess(pid: child)
+    }
+
+    /// `body` is told whether other threads run what is on the main actor.
+    private static func runOnFreshThread(_ body: @escaping @Sendable (Bool) -> Void) -> Never {
         // This thread only waits from here on.
-        forkguard_forget_survivor_ids()
+        let servesMainQueue = forkguard_survivor_rests()
         do {
-            try SystemThread { forkguard_child_exit(status(of: body)) }.join()
+            try SystemThread { body(servesMainQueue) }.join()
         } catch {
             printError("ForkGuard: the child could make no thread for its body: \(error)\n")
         }
@@ -139,12 +173,12 @@ public enum ForkGuard {
     }
 
     private static func status(of body: () throws -> Int32) -> Int32 {
-        do {
-            return try body()
-        } catch {
-            printError("ForkGuard: the body of the child threw \(error)\n")
-            return bodyThrewStatus
-        }
+        do { return try body() } catch { return status(for: error) }
+    }
+
+    private static func status(for error: any Error) -> Int32 {
+        printError("ForkGuard: the body of the child threw \(error)\n")
+        return bodyThrewStatus
     }
 
     private static func printError(_ message: String) {
@@ -152,6 +186,12 @@ public enum ForkGuard {
         message.withUTF8 { bytes in _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count) }
     }
 }
+
+/// What the compiler calls at the end of an asynchronous `main`: gives the calling thread to the main actor's executor, whichever that is.
+/// No public function does. It is part of the runtime's binary interface, because programs call it. With libdispatch it ends the thread by
+/// pthread_exit(3), so it must be one whose stack holds nobody's cleanups.
+@_silgen_name("swift_task_asyncMainDrainQueue")
+private func drainMainExecutor() -> Never
 
 extension StaticString {
     /// The address of the literal, which lives as long as the program.

@@ -27,7 +27,7 @@ public final class ForkPool<Resource: Sendable>: Sendable {
         public var idle: Int
         /// How many are in use now, or being made, checked or closed.
         public var leased: Int
-        /// How many times a thread found all in use and waited.
+        /// How many times a thread or a task found all in use and waited.
         public var waited: Int
         /// How many were closed: unhealthy, idle for too long, left by an error, discarded, or because the pool was closed. Those of the parent that a child
         /// abandons are not counted.
@@ -153,7 +153,12 @@ public final class ForkPool<Resource: Sendable>: Sendable {
     /// - Parameter timeout: how long to wait at most while all are in use, not counting `make` and the health check. 0 or less does not wait.
     /// - Throws: ``ForkError/timedOut(waitingFor:)``, which names the pool; ``ForkError/closed(_:)``; ``ForkError/staleGeneration(_:generation:)`` in a child that
     ///   one of the pool's closures forked; what `make` and `body` throw.
+    ///
+    /// Blocks the thread. In asynchronous code the compiler takes the other one, which does not, also for a closure that does not suspend.
     @inlinable
+    // Without this the compiler takes this one in asynchronous code when the closure does not suspend, and a thread of the concurrency pool
+    // blocks.
+    @_disfavoredOverload
     public func withResource<Result: ~Copyable>(timeout: Duration = .seconds(5), _ body: (Resource) throws -> Result) throws -> Result {
         var generation: UInt64 = 0
         let resource = try take(&generation, timeout: timeout)
@@ -168,7 +173,40 @@ public final class ForkPool<Resource: Sendable>: Sendable {
         return result
     }
 
-    /// A resource that nobody else uses until the lease ends, for use that does not fit into one closure. Timeout and errors as for ``withResource(timeout:_:)``.
+    /// Runs `body`, which may suspend, with a resource that nobody else uses meanwhile. As the one that blocks, except for this:
+    ///
+    /// Waiting for a resource suspends the task, in the same line as threads that wait. `make` runs on a thread of its own, because it may
+    /// block: a child that it forks by a raw `fork()` ends with that thread, so it should exec or exit. `isHealthy` and `close` run where
+    /// the caller runs, and should not block. So does `body`, with the caller's isolation.
+    ///
+    /// In a child, a task of the parent's that waits is forgotten, never resumed. What is leased by a body that forked is abandoned when
+    /// that ends in the child. Whether tasks run there at all is the Swift runtime's matter.
+    ///
+    /// - Parameters:
+    ///   - timeout: how long to wait at most while all are in use, not counting `make` and the health check. 0 or less does not wait.
+    ///   - isolation: the caller's, by default.
+    ///   - body: uses the resource, and should end when its task is cancelled: the resource comes back when it ends.
+    /// - Throws: what the other one throws; `CancellationError` when the task is cancelled while it waits, or before it would;
+    ///   ``ForkError/system(call:errno:)`` when there is no thread to be had for `make`.
+    @inlinable
+    public func withResource<Result: ~Copyable>(
+        timeout: Duration = .seconds(5), isolation: isolated (any Actor)? = #isolation, _ body: (Resource) async throws -> Result
+    ) async throws -> Result {
+        var generation: UInt64 = 0
+        let resource = try await take(&generation, timeout: timeout, isolation: isolation)
+        let result: Result
+        do {
+            result = try await body(resource)
+        } catch {
+            leave(resource, of: generation, after: error)
+            throw error
+        }
+        giveBack(consume resource, of: generation)
+        return result
+    }
+
+    /// A resource that nobody else uses until the lease ends, for use that does not fit into one closure. Timeout and errors as for
+    /// ``withResource(timeout:_:)``; it blocks the thread.
     @inlinable
     public func checkOut(timeout: Duration = .seconds(5)) throws -> Lease {
         var generation: UInt64 = 0
@@ -180,12 +218,14 @@ public final class ForkPool<Resource: Sendable>: Sendable {
     /// for ever, so that dropping it may close nothing. Who waits, and who comes later, gets ``ForkError/closed(_:)``, in children that are
     /// forked from now on too. Twice does no harm.
     public func close() {
-        let (generation, idle) = storage.withLock { storage in
+        let (generation, idle, ended) = storage.withLock { storage in
             storage.renew(keepingIdle: !discardsAfterFork)
             isClosed.pointee = true
-            while storage.wakeFirst(with: .closed) {}
-            return (storage.generation, storage.removeAllIdle())
+            var ended: [ForkPoolStorage<Resource>.Waiting] = []
+            while let waiter = storage.endFirst(with: .closed) { ended.append(waiter) }
+            return (storage.generation, storage.removeAllIdle(), ended)
         }
+        for waiter in ended { waiter.wake() }
         for resource in idle { retire(resource, of: generation) }
     }
 
@@ -204,7 +244,15 @@ public final class ForkPool<Resource: Sendable>: Sendable {
     @inlinable
     func take(_ generation: inout UInt64, timeout: Duration) throws -> Resource {
         guard let resource = takeIdle(&generation) else { return try takeAny(&generation, timeout: timeout) }
-        return isHealthy == nil ? resource : try checked(resource, of: generation)
+        return isHealthy == nil ? resource : try checked(resource, of: generation) ?? make(for: generation)
+    }
+
+    @inlinable
+    func take(_ generation: inout UInt64, timeout: Duration, isolation: isolated (any Actor)?) async throws -> Resource {
+        guard let resource = takeIdle(&generation) else { return try await takeAny(&generation, timeout: timeout, isolation: isolation) }
+        if isHealthy == nil { return resource }
+        if let resource = try checked(resource, of: generation) { return resource }
+        return try await makeOnThread(for: generation, isolation: isolation)
     }
 
     /// What came back last, if that is all there is to it.
@@ -246,6 +294,20 @@ public final class ForkPool<Resource: Sendable>: Sendable {
 
     @usableFromInline
     func takeAny(_ generation: inout UInt64, timeout: Duration) throws -> Resource {
+        let granted = try takeNow(&generation)
+        return try accepted(granted ?? wait(timeout), of: generation) ?? make(for: generation)
+    }
+
+    @usableFromInline
+    func takeAny(_ generation: inout UInt64, timeout: Duration, isolation: isolated (any Actor)?) async throws -> Resource {
+        var granted = try takeNow(&generation)
+        if granted == nil { granted = await waitSuspended(timeout, isolation: isolation) }
+        if let resource = try accepted(granted!, of: generation) { return resource }
+        return try await makeOnThread(for: generation, isolation: isolation)
+    }
+
+    /// `nil`: somebody has to wait. `generation` becomes that of what was taken or will be.
+    private func takeNow(_ generation: inout UInt64) throws(ForkError) -> ForkPoolStorage<Resource>.Grant? {
         let now = keepsTime ? forkguard_nanoseconds() : 0
         let (current, late, granted) = storage.withLock { storage in
             storage.renew(keepingIdle: !discardsAfterFork)
@@ -258,11 +320,17 @@ public final class ForkPool<Resource: Sendable>: Sendable {
             if case .resource(let resource)? = granted { Self.abandon(resource) }
             throw ForkError.staleGeneration(description, generation: current)
         }
-        switch granted ?? wait(timeout) {
-        case .resource(let resource): return try checked(resource, of: current)
-        case .place: return try make(for: current)
+        return granted
+    }
+
+    /// The resource; `nil` when a place was got, for which one is to be made.
+    private func accepted(_ grant: ForkPoolStorage<Resource>.Grant, of generation: UInt64) throws -> Resource? {
+        switch grant {
+        case .resource(let resource): return try checked(resource, of: generation)
+        case .place: return nil
         case .closed: throw ForkError.closed(description)
-        case nil: throw ForkError.timedOut(waitingFor: description)
+        case .late: throw ForkError.timedOut(waitingFor: description)
+        case .cancelled: throw CancellationError()
         }
     }
 
@@ -274,29 +342,30 @@ public final class ForkPool<Resource: Sendable>: Sendable {
         return .place
     }
 
-    /// `nil` when the time is over.
-    private func wait(_ timeout: Duration) -> ForkPoolStorage<Resource>.Grant? {
-        let waiter = ForkPoolStorage<Resource>.Waiter()
+    private func wait(_ timeout: Duration) -> ForkPoolStorage<Resource>.Grant {
+        let waiter = enqueue()
+        return waiter.wait(storage, deadline: timeout.deadline) { $0.remove(waiter) } ?? .late
+    }
+
+    private func waitSuspended(_ timeout: Duration, isolation: isolated (any Actor)?) async -> ForkPoolStorage<Resource>.Grant {
+        let waiter = enqueue()
+        return await waiter.wait(storage, deadline: timeout.deadline, late: .late, cancelled: .cancelled) { $0.remove(waiter) }
+    }
+
+    /// One who is in the line, unless something has come back meanwhile.
+    private func enqueue() -> ForkPoolStorage<Resource>.Waiting {
+        let waiter = ForkPoolStorage<Resource>.Waiting()
         storage.withLock { storage in
-            waiter.grant = take(from: &storage)
-            if waiter.grant != nil { return }
+            if let grant = take(from: &storage) { return waiter.end(grant) }
             storage.waited += 1
             storage.append(waiter)
         }
-        do {
-            return try waiter.granted.wait(storage, timeout: timeout, until: { _ in waiter.grant != nil }) { _ in waiter.grant }
-        } catch {
-            return storage.withLock { storage in
-                // It may have come after the deadline.
-                if waiter.grant == nil { storage.remove(waiter) }
-                return waiter.grant
-            }
-        }
+        return waiter
     }
 
-    /// With the place of the one that is checked the next one is tried, or a new one made.
+    /// With the place of the one that is checked the next one is tried; `nil` when a new one is to be made for it.
     @usableFromInline
-    func checked(_ resource: Resource, of generation: UInt64) throws -> Resource {
+    func checked(_ resource: Resource, of generation: UInt64) throws -> Resource? {
         var resource = resource
         while true {
             let healthy = isHealthy?(resource) ?? true
@@ -309,18 +378,19 @@ public final class ForkPool<Resource: Sendable>: Sendable {
                 if next != nil { storage.places -= 1 }
                 return next
             }
-            guard let next else { return try make(for: generation) }
+            guard let next else { return nil }
             resource = next
         }
     }
 
     /// Makes one for a place that is taken.
-    private func make(for generation: UInt64) throws -> Resource {
+    @usableFromInline
+    func make(for generation: UInt64) throws -> Resource {
         let resource: Resource
         do {
             resource = try makeResource()
         } catch {
-            storage.withLock { storage in if ForkGuard.isCurrent(generation) { storage.freePlace() } }
+            freePlace(of: generation)
             throw error
         }
         let isOpen: Bool? = storage.withLock { storage in
@@ -334,27 +404,46 @@ public final class ForkPool<Resource: Sendable>: Sendable {
         throw ForkError.closed(description)
     }
 
+    /// The same in a thread of its own, since `make` may block: no actor and no thread of the concurrency pool waits for it.
+    @usableFromInline
+    func makeOnThread(for generation: UInt64, isolation: isolated (any Actor)?) async throws -> Resource {
+        try await withUnsafeThrowingContinuation { continuation in
+            do {
+                try SystemThread { [self] in
+                    let made = Swift.Result { try make(for: generation) }
+                    // In a child that `make` forked the task is the parent's.
+                    if ForkGuard.isCurrent(generation) { continuation.resume(with: made) }
+                }.detach()
+            } catch {
+                freePlace(of: generation)
+                continuation.resume(throwing: error)
+            }
+        }
+    }
+
+    private func freePlace(of generation: UInt64) {
+        storage.withLock { storage in ForkGuard.isCurrent(generation) ? storage.freePlace() : nil }?.wake()
+    }
+
     @usableFromInline
     func receive(_ resource: consuming Resource, of generation: UInt64) {
         let now = keepsTime ? forkguard_nanoseconds() : 0
         var returned = Optional(resource)
-        let (current, late) = storage.withLock { storage -> (UInt64, [Resource]) in
+        let (current, late, served) = storage.withLock { storage -> (UInt64, [Resource], ForkPoolStorage<Resource>.Waiting?) in
             storage.renew(keepingIdle: !discardsAfterFork)
             if storage.generation != generation {
                 // The parent's: it has no place here, and gets one if it may stay.
-                if discardsAfterFork || storage.places == maximum || isClosed.pointee { return (storage.generation, []) }
+                if discardsAfterFork || storage.places == maximum || isClosed.pointee { return (storage.generation, [], nil) }
                 storage.places += 1
             } else if isClosed.pointee {
-                return (generation, [])
+                return (generation, [], nil)
             }
             let resource = returned.take()!
-            if storage.first != nil {
-                _ = storage.wakeFirst(with: .resource(resource))
-            } else {
-                storage.push(resource, at: now, keepsTime: keepsTime)
-            }
-            return (storage.generation, storage.removeIdle(since: lateAt(now)))
+            let served = storage.endFirst(with: .resource(resource))
+            if served == nil { storage.push(resource, at: now, keepsTime: keepsTime) }
+            return (storage.generation, storage.removeIdle(since: lateAt(now)), served)
         }
+        served?.wake()
         if let resource = returned.take() { retire(resource, of: generation) }
         for resource in late { retire(resource, of: current) }
     }
@@ -369,12 +458,14 @@ public final class ForkPool<Resource: Sendable>: Sendable {
     func retire(_ resource: consuming Resource, of generation: UInt64) {
         if discardsAfterFork && !ForkGuard.isCurrent(generation) { return Self.abandon(resource) }
         closeResource(resource)
-        let isOurs = storage.withLock { storage in
+        let (isOurs, served) = storage.withLock { storage -> (Bool, ForkPoolStorage<Resource>.Waiting?) in
             storage.renew(keepingIdle: !discardsAfterFork)
-            if storage.generation == generation { storage.freePlace() } else if discardsAfterFork { return false }
+            let isCurrent = storage.generation == generation
+            if !isCurrent && discardsAfterFork { return (false, nil) }
             storage.discarded += 1
-            return true
+            return (true, isCurrent ? storage.freePlace() : nil)
         }
+        served?.wake()
         if !isOurs { Self.abandon(resource) }
     }
 

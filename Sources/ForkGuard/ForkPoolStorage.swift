@@ -6,22 +6,18 @@ struct ForkPoolStorage<Resource: Sendable>: @unchecked Sendable {
     // @unchecked: the pointers lead to memory that only who has the pool's mutex reaches.
 
     /// What a check-out gets.
-    enum Grant {
+    @usableFromInline
+    enum Grant: Sendable {
         case resource(Resource)
         /// The right to make one.
         case place
         case closed
+        case late
+        case cancelled
     }
 
-    /// A thread that waits. It keeps itself; the list does not.
-    @usableFromInline
-    final class Waiter: @unchecked Sendable {
-        // @unchecked: the variables are reached with the pool's mutex locked only.
-        let granted = ForkCondition()
-        var grant: Grant?
-        var previous: Unmanaged<Waiter>?
-        var next: Unmanaged<Waiter>?
-    }
+    /// A thread or a task that waits. It keeps itself; the line does not.
+    @usableFromInline typealias Waiting = Waiter<Grant>
 
     /// Whose all of this is. Never 0.
     @usableFromInline let generation: UInt64
@@ -31,8 +27,8 @@ struct ForkPoolStorage<Resource: Sendable>: @unchecked Sendable {
     /// 0 in a closed pool, so that whoever comes takes the slow way and finds out.
     @usableFromInline var capacity = 0
     /// Who waits, first come first. Nobody does while anything is idle or a place is free: what comes back goes to a waiter, past the stack.
-    @usableFromInline var first: Unmanaged<Waiter>?
-    var last: Unmanaged<Waiter>?
+    @usableFromInline var first: Unmanaged<Waiting>?
+    var last: Unmanaged<Waiting>?
     /// Since when each of the stack is idle, for pools with an idle time-out.
     @usableFromInline var since: UnsafeMutablePointer<UInt64>?
     /// How many are idle, leased, being made or being closed.
@@ -125,27 +121,30 @@ struct ForkPoolStorage<Resource: Sendable>: @unchecked Sendable {
 
     // ---- those that wait ----
 
-    mutating func append(_ waiter: Waiter) {
+    mutating func append(_ waiter: Waiting) {
         let link = Unmanaged.passUnretained(waiter)
         waiter.previous = last
         if let last { last._withUnsafeGuaranteedRef { $0.next = link } } else { first = link }
         last = link
     }
 
-    mutating func remove(_ waiter: Waiter) {
+    mutating func remove(_ waiter: Waiting) {
         if let previous = waiter.previous { previous._withUnsafeGuaranteedRef { $0.next = waiter.next } } else { first = waiter.next }
         if let next = waiter.next { next._withUnsafeGuaranteedRef { $0.previous = waiter.previous } } else { last = waiter.previous }
     }
 
-    /// Wakes who waits longest with this. False when nobody waits.
-    mutating func wakeFirst(with grant: Grant) -> Bool {
-        guard let waiter = first?.takeUnretainedValue() else { return false }
+    /// Gives this to who waits longest, and takes it out of the line; `nil` when nobody waits. To be woken when the mutex is unlocked.
+    mutating func endFirst(with grant: Grant) -> Waiting? {
+        guard let waiter = first?.takeUnretainedValue() else { return nil }
         remove(waiter)
-        waiter.grant = grant
-        waiter.granted.signal()
-        return true
+        waiter.end(grant)
+        return waiter
     }
 
-    /// Gives a place back.
-    mutating func freePlace() { if !wakeFirst(with: .place) { places -= 1 } }
+    /// Gives a place back. Who gets it is to be woken when the mutex is unlocked.
+    mutating func freePlace() -> Waiting? {
+        let waiter = endFirst(with: .place)
+        if waiter == nil { places -= 1 }
+        return waiter
+    }
 }

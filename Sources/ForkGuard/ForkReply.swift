@@ -24,11 +24,32 @@ public final class ForkReply<Response: Sendable>: Sendable {
     ///   ``ForkError/staleGeneration(_:generation:)`` in a child.
     public func wait(timeout: Duration) throws -> Response { try wait(deadline: timeout.deadline) }
 
+    /// Waits as the one that blocks, which the compiler takes in code that is not asynchronous, but suspends the task. A task of the
+    /// parent's that waits is forgotten in a child, never resumed.
+    ///
+    /// - Parameter timeout: how long to wait at most. 0 or less looks once. The request stays submitted when it has passed.
+    /// - Throws: what the other one throws; `CancellationError` when the task is cancelled while it waits, or before it would: the request
+    ///   stays submitted then, too.
+    public func wait(timeout: Duration) async throws -> Response { try await wait(deadline: timeout.deadline, isCancellable: true) }
+
     func wait(deadline: UInt64) throws -> Response {
-        guard ForkGuard.isCurrent(generation) else { throw ForkError.staleGeneration("a reply of \(worker)", generation: generation) }
-        guard let outcome = answer.takeUnretainedValue().wait(deadline: deadline) else {
-            throw ForkError.timedOut(waitingFor: "a reply of \(worker)")
-        }
+        try checkGeneration()
+        guard let outcome = answer.takeUnretainedValue().wait(deadline: deadline) else { throw late }
         return try outcome.get()
     }
+
+    func wait(deadline: UInt64, isCancellable: Bool) async throws -> Response {
+        try checkGeneration()
+        switch await answer.takeUnretainedValue().wait(deadline: deadline, isCancellable: isCancellable) {
+        case .given(let outcome): return try outcome.get()
+        case .late: throw late
+        case .cancelled: throw CancellationError()
+        }
+    }
+
+    private func checkGeneration() throws(ForkError) {
+        guard ForkGuard.isCurrent(generation) else { throw .staleGeneration("a reply of \(worker)", generation: generation) }
+    }
+
+    private var late: ForkError { .timedOut(waitingFor: "a reply of \(worker)") }
 }

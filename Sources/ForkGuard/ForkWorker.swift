@@ -65,7 +65,8 @@ public final class ForkWorker<Request: Sendable, Response: Sendable>: Sendable {
         mailbox.detach()
     }
 
-    /// Hands a request to the thread, which it starts if there is none yet. Waits while the mailbox is full. The request is handled even if nobody keeps the reply.
+    /// Hands a request to the thread, which it starts if there is none yet. Blocks while the mailbox is full. The
+    /// request is handled even if nobody keeps the reply.
     ///
     /// Any thread, any side of a fork, the worker's own too; not in hooks.
     ///
@@ -91,6 +92,34 @@ public final class ForkWorker<Request: Sendable, Response: Sendable>: Sendable {
     public func call(_ request: Request, timeout: Duration) throws -> Response {
         let deadline = timeout.deadline
         return try submit(request, deadline: deadline).wait(deadline: deadline)
+    }
+
+    /// Hands a request over as the one that blocks does, but suspends the task while the mailbox is full, in the same line as threads that
+    /// wait.
+    ///
+    /// Any task of the process; a task of the parent's that waits is forgotten in a child, never resumed.
+    ///
+    /// - Parameters:
+    ///   - request: what `handle` gets.
+    ///   - timeout: how long to wait for room at most. 0 or less looks once.
+    /// - Throws: what the one that blocks throws; `CancellationError` when the task is cancelled before, or while it waits. The request was
+    ///   not taken then.
+    @discardableResult
+    public func submit(_ request: Request, timeout: Duration) async throws -> ForkReply<Response> {
+        try await mailboxForSubmit().submit(request, deadline: timeout.deadline).1
+    }
+
+    /// Submits a request and waits for its reply, and suspends the task meanwhile.
+    ///
+    /// When the task is cancelled before the thread has begun with the request, that is taken out and never handled. One that is begun is
+    /// waited for: so whoever gets `CancellationError` knows that nothing was done, unless `handle` throws that itself.
+    ///
+    /// - Parameters:
+    ///   - request: what `handle` gets.
+    ///   - timeout: how long to wait at most, for room and for the reply together. The request may be handled when it has passed.
+    /// - Throws: what the one that blocks throws; `CancellationError`.
+    public func call(_ request: Request, timeout: Duration) async throws -> Response {
+        try await mailboxForSubmit().call(request, deadline: timeout.deadline)
     }
 
     /// Accepts nothing more, here and in children to come, and returns at once. Requests that the thread has not begun fail with ``ForkError/closed(_:)``, as do submits that

@@ -11,7 +11,7 @@ final class Mailbox<Request: Sendable, Response: Sendable>: Sendable {
         let line: UInt32
     }
 
-    private final class Job: Sendable {
+    final class Job: Sendable {
         let request: Request
         let answer: Answer<Response>
 
@@ -19,6 +19,22 @@ final class Mailbox<Request: Sendable, Response: Sendable>: Sendable {
             self.request = request
             self.answer = answer
         }
+    }
+
+    /// How a wait for room ends.
+    private enum Admission: Sendable {
+        case accepted
+        case closed
+        case late
+        case cancelled
+    }
+
+    /// A request that there is no room for yet. Who makes room puts it into the mailbox, so that nobody who comes later is before it.
+    private final class Waiting: Sendable {
+        let job: Job
+        let waiter = Waiter<Admission>()
+
+        init(_ job: Job) { self.job = job }
     }
 
     private enum Thread {
@@ -31,26 +47,20 @@ final class Mailbox<Request: Sendable, Response: Sendable>: Sendable {
     }
 
     private struct State: Sendable {
-        // Taken from the end of `next`, which is refilled from `arrived`, turned around.
-        var arrived: [Job] = []
-        var next: [Job] = []
+        var requests = Line<Job>()
+        /// Only while the mailbox is full.
+        var waiting = Line<Waiting>()
         var isClosed = false
         var thread = Thread.notStarted
 
-        var count: Int { arrived.count + next.count }
         var isOwnThread: Bool { if case .running(let thread) = thread { thread.isCurrent } else { false } }
 
-        mutating func takeNext() -> Job? {
-            if next.isEmpty {
-                next = arrived.reversed()
-                arrived.removeAll(keepingCapacity: true)
-            }
-            return next.popLast()
-        }
-
-        mutating func takeAll() -> [Job] {
-            defer { (arrived, next) = ([], []) }
-            return next.reversed() + arrived
+        /// After one request was taken out: lets in who waits longest, to be woken when the mutex is unlocked.
+        mutating func admitFirst() -> Waiting? {
+            guard let first = waiting.removeFirst() else { return nil }
+            requests.append(first.job)
+            first.waiter.end(.accepted)
+            return first
         }
     }
 
@@ -60,7 +70,6 @@ final class Mailbox<Request: Sendable, Response: Sendable>: Sendable {
     private let handle: @Sendable (Request) throws -> Response
     private let state: ForkMutex<State>
     private let hasRequest = ForkCondition()
-    private let hasRoom = ForkCondition()
     private let hasEnded = ForkCondition()
 
     init(_ identity: Identity, capacity: Int, handle: @escaping @Sendable (Request) throws -> Response) {
@@ -72,38 +81,96 @@ final class Mailbox<Request: Sendable, Response: Sendable>: Sendable {
     }
 
     func submit(_ request: Request, deadline: UInt64) throws(ForkError) -> ForkReply<Response> {
-        let answer = Answer<Response>(file: identity.file, line: identity.line)
-        let job = Job(request, answer)
-        let accepted: Void? = try hasRoom.wait(state, deadline: deadline) { (state) throws(ForkError) in
-            if state.isClosed { throw .closed(identity.description) }
-            if state.count < capacity { return true }
-            if state.isOwnThread { throw .refused("a request to \(identity.description) by its own thread while its mailbox is full") }
-            return false
-        } _: { (state) throws(ForkError) in
-            if case .notStarted = state.thread {
-                state.thread = .running(try SystemThread(name: identity.threadName) { [self] in run() })
+        let job = makeJob(request)
+        if let waiting = try enqueue(job) {
+            switch waiting.waiter.wait(state, deadline: deadline, leave: { _ = $0.waiting.remove(waiting) }) {
+            case .accepted: break
+            case .closed: throw closed
+            case nil, .late, .cancelled: throw noRoom
             }
-            state.arrived.append(job)
-            hasRequest.signal()
         }
-        if accepted == nil { throw .timedOut(waitingFor: "room in the mailbox of \(identity.description)") }
-        return ForkReply(answer, worker: identity.description)
+        return ForkReply(job.answer, worker: identity.description)
+    }
+
+    /// Suspends instead of blocking.
+    func submit(_ request: Request, deadline: UInt64) async throws -> (Job, ForkReply<Response>) {
+        try Task.checkCancellation()
+        let job = makeJob(request)
+        if let waiting = try enqueue(job) {
+            let admission = await waiting.waiter.wait(state, deadline: deadline, late: .late, cancelled: .cancelled) { state in
+                _ = state.waiting.remove(waiting)
+            }
+            switch admission {
+            case .accepted: break
+            case .closed: throw closed
+            case .late: throw noRoom
+            case .cancelled: throw CancellationError()
+            }
+        }
+        return (job, ForkReply(job.answer, worker: identity.description))
+    }
+
+    /// Submits, and waits for the reply. Cancelling takes the request out for as long as it was not begun.
+    func call(_ request: Request, deadline: UInt64) async throws -> Response {
+        let (job, reply) = try await submit(request, deadline: deadline)
+        return try await withTaskCancellationHandler {
+            try await reply.wait(deadline: deadline, isCancellable: false)
+        } onCancel: {
+            withdraw(job)
+        }
+    }
+
+    private func withdraw(_ job: Job) {
+        let (isOut, admitted) = state.withLock { state -> (Bool, Waiting?) in
+            // In a child the request is the parent's.
+            guard ForkGuard.isCurrent(generation), state.requests.remove(job) else { return (false, nil) }
+            return (true, state.admitFirst())
+        }
+        admitted?.waiter.wake()
+        if isOut { job.answer.give(.failure(CancellationError())) }
+    }
+
+    private func makeJob(_ request: Request) -> Job { Job(request, Answer(file: identity.file, line: identity.line)) }
+
+    private var closed: ForkError { .closed(identity.description) }
+    private var noRoom: ForkError { .timedOut(waitingFor: "room in the mailbox of \(identity.description)") }
+
+    /// Puts it into the mailbox, or into the line before it when that is full.
+    private func enqueue(_ job: Job) throws(ForkError) -> Waiting? {
+        try state.withLock { (state) throws(ForkError) in
+            if state.isClosed { throw closed }
+            if state.requests.count < capacity {
+                if case .notStarted = state.thread {
+                    state.thread = .running(try SystemThread(name: identity.threadName) { [self] in run() })
+                }
+                state.requests.append(job)
+                hasRequest.signal()
+                return nil
+            }
+            if state.isOwnThread { throw .refused("a request to \(identity.description) by its own thread while its mailbox is full") }
+            let waiting = Waiting(job)
+            state.waiting.append(waiting)
+            return waiting
+        }
     }
 
     /// Accepts nothing more; what is pending is still done.
     func finish() {
-        state.withLock { state in
+        let refused = state.withLock { state in
             state.isClosed = true
             hasRequest.broadcast()
+            let refused = state.waiting.removeAll()
+            for waiting in refused { waiting.waiter.end(.closed) }
+            return refused
         }
-        hasRoom.broadcast()
+        for waiting in refused { waiting.waiter.wake() }
     }
 
     /// Accepts nothing more; what is pending fails.
     func close() {
         finish()
         // Outside of the section: these may be the last references to what users sent.
-        for job in state.withLock({ $0.takeAll() }) { job.answer.give(.failure(ForkError.closed(identity.description))) }
+        for job in state.withLock({ $0.requests.removeAll() }) { job.answer.give(.failure(closed)) }
     }
 
     func join(deadline: UInt64) throws(ForkError) {
@@ -166,10 +233,12 @@ final class Mailbox<Request: Sendable, Response: Sendable>: Sendable {
 
     /// Waits for a request; `nil` when none will come.
     private func takeNext() -> Job? {
-        let job: Job?? = hasRequest.wait(state, deadline: .max, until: { $0.isClosed || $0.count > 0 }) { state in
-            defer { hasRoom.signal() }
-            return state.takeNext()
+        let taken: (job: Job?, admitted: Waiting?)? = hasRequest.wait(
+            state, deadline: .max, until: { $0.isClosed || $0.requests.count > 0 }
+        ) { state in
+            (state.requests.removeFirst(), state.admitFirst())
         }
-        return job ?? nil
+        taken?.admitted?.waiter.wake()
+        return taken?.job
     }
 }

@@ -14,6 +14,7 @@
 #include "dispatch.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,8 @@ static thread_state *state_of_thread(void) { return imports_thread_data(&kept.me
 // Where the main queue notes its eventfd, by which run loops hear of it: the number plus one.
 static uint64_t *main_eventfd(void) { return (uint64_t *)(kept.main_queue + kept.at.target + sizeof(void *)); }
 
+static bool main_is_bound(void) { return *(const uint32_t *)(kept.main_queue + kept.at.width) & BOUND_TO_THREAD; }
+
 // Nobody can run the main queue's blocks where the forking thread is one of libdispatch's own, which will go back to its pool. So the main queue becomes one like others, which the pools
 // run. libdispatch does that when the main thread ends, and this is it.
 static void *be_main_thread(void *context) {
@@ -72,18 +75,32 @@ static void put_back(bool runs_main_queue) {
     if (!runs_main_queue) memcpy(kept.main_queue, copy + before, MAIN_QUEUE_SIZE);
 }
 
+static bool serve_main_queue(void) {
+    pthread_t thread;
+    return pthread_create(&thread, NULL, be_main_thread, NULL) == 0 && pthread_join(thread, NULL) == 0;
+}
+
+static bool forker_runs_main_queue;
+
+// The thread that survived goes on with nothing.
+static bool release_main_queue(void) {
+    if (!queues_in_child()) return false;
+    if (forker_runs_main_queue) memcpy(kept.main_queue, (char *)kept.copy + (kept.main_queue - kept.memory.data), MAIN_QUEUE_SIZE);
+    forker_runs_main_queue = false;
+    return !main_is_bound() || serve_main_queue();
+}
+
 static int become_child(void *context) {
     (void)context;
     thread_state *state = state_of_thread();
     bool in_block = state && state->id && state->queue;
-    bool main_is_bound = *(const uint32_t *)(kept.main_queue + kept.at.width) & BOUND_TO_THREAD;
-    bool runs_main_queue = in_block && state->queue == kept.main_queue && !main_is_bound;
+    forker_runs_main_queue = in_block && state->queue == kept.main_queue && !main_is_bound();
     int eventfd = (int)*main_eventfd() - 1;
     loops_renew(eventfd);
     // As long as nothing was used the pages stay shared with the parent.
-    if (memcmp(kept.memory.data, kept.copy, kept.memory.size) != 0) put_back(runs_main_queue);
+    if (memcmp(kept.memory.data, kept.copy, kept.memory.size) != 0) put_back(forker_runs_main_queue);
     kept.atfork_child();
-    if (eventfd >= 0 && !runs_main_queue) {
+    if (eventfd >= 0 && !forker_runs_main_queue) {
         // Under the number that a run loop which the child is in knows.
         int fresh = (int)kept.main_handle();
         if (fresh != eventfd && *main_eventfd() == (uint64_t)fresh + 1) {
@@ -96,10 +113,16 @@ static int become_child(void *context) {
     queues_become_child(state ? state->id : 0);
     concurrency_become_child();
     operations_become_child();
-    pthread_t thread;
-    if (!in_block || state->queue == kept.main_queue) return 0;
-    int error = pthread_create(&thread, NULL, be_main_thread, NULL);
-    return error ? error : pthread_join(thread, NULL);
+    return !in_block || state->queue == kept.main_queue || serve_main_queue() ? 0 : EAGAIN;
+}
+
+// dispatch_main(3) lets go of the main queue when its thread ends; whose thread it is is known by what it says it runs.
+static void (*real_dispatch_main)(void);
+
+static void gated_dispatch_main(void) {
+    thread_state *state = queues_in_child() ? state_of_thread() : NULL;
+    if (state && !state->queue && main_is_bound()) state->queue = kept.main_queue;
+    real_dispatch_main();
 }
 
 // What libdispatch is when nothing of it was used is not to be had any more.
@@ -130,16 +153,9 @@ const char *dispatch_keep(bool untested) {
     queues_know(offsets, &kept.memory, set_width);
     loops_know_dispatch(kept.memory.begin, kept.memory.end);
     forkguard_resource resource = {.name = "ForkGuardRuntime's dispatch", .child = become_child};
-    return forkguard_register_resource(&resource) ? NULL : "no memory";
-}
-
-// dispatch_main(3) lets go of the main queue when its thread ends; whose thread it is is known by what it says it runs.
-static void (*real_dispatch_main)(void);
-
-static void gated_dispatch_main(void) {
-    thread_state *state = queues_in_child() ? state_of_thread() : NULL;
-    if (state && !state->queue) state->queue = kept.main_queue;
-    real_dispatch_main();
+    if (!forkguard_register_resource(&resource)) return "no memory";
+    forkguard_announce_main_queue_release(release_main_queue);
+    return NULL;
 }
 
 #define LOOP(NAME) {#NAME, FROM_LIBC, (void *)gated_##NAME, (void **)&real_##NAME, FORKGUARD_RUNTIME_DISPATCH, 0, true},

@@ -142,12 +142,13 @@ extension Rows {
                 })
         },
         Row.aging("timer-run-loop", "A Timer on a thread's RunLoop.") { _ in
-            let limit = Date(timeIntervalSinceNow: 0.5)
             let fired = Flag()
-            let timer = Timer(timeInterval: 0.001, repeats: false) { _ in if Date() < limit { fired.add() } }
+            let timer = Timer(timeInterval: 0.001, repeats: false) { _ in fired.add() }
             RunLoop.current.add(timer, forMode: .default)
-            // Ends with the timer, where there is nothing else to wait for; on the main thread with the limit, which would wake it, too.
-            _ = RunLoop.current.run(mode: .default, before: limit)
+            // Long enough that no parent is starved for so long: a child is given less.
+            let limit = Date(timeIntervalSinceNow: 20)
+            // Ends with the timer, where there is nothing else to wait for; on the main thread with the time that is given.
+            while fired.value == 0, Date() < limit { _ = RunLoop.current.run(mode: .default, before: Date(timeIntervalSinceNow: 0.02)) }
             return fired.value == 1
         },
         Row.aging("process", "Processes of Foundation's: one that ends, one that is read.") { number in

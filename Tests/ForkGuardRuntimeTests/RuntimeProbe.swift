@@ -1,18 +1,26 @@
 import Foundation
 import XCTest
 
-/// A run of `forkguard-runtime-probe`, the process that `ForkGuardRuntime` is linked into.
+/// A run of `forkguard-runtime-probe`, or of another process that `ForkGuardRuntime` is linked into.
 struct RuntimeProbe {
     let status: Int32
     let output: String
     let error: String
 
     /// Runs a scenario to its end; the probe ends itself after 100 seconds, and each of its children after a few.
-    static func run(_ scenario: String, environment: [String: String] = [:]) throws -> RuntimeProbe {
+    static func run(
+        _ scenario: String..., of executable: String = "forkguard-runtime-probe", environment: [String: String] = [:]
+    ) throws -> RuntimeProbe {
+        try run(scenario, of: executable, environment: environment)
+    }
+
+    static func run(
+        _ arguments: [String], of executable: String, environment: [String: String]
+    ) throws -> RuntimeProbe {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
-            .appendingPathComponent("forkguard-runtime-probe")
-        process.arguments = [scenario]
+            .appendingPathComponent(executable)
+        process.arguments = arguments
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("forkguard-runtime-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)

@@ -55,6 +55,40 @@ final class Signal: @unchecked Sendable {
 
     func send() { sem_post(semaphore) }
     func wait() { while sem_wait(semaphore) != 0 {} }
+    /// False when it was not sent in time.
+    func wait(seconds: Int) -> Bool {
+        var deadline = timespec()
+        clock_gettime(CLOCK_REALTIME, &deadline)
+        deadline.tv_sec += seconds
+        while sem_timedwait(semaphore, &deadline) != 0 { if errno == ETIMEDOUT { return false } }
+        return true
+    }
+}
+
+/// A task whose end threads wait for, out of the gate's sight.
+final class TestTask<Value: Sendable>: Sendable {
+    private let task: Task<Void, Never>
+    private let done = Signal()
+    private let outcome = ForkMutex<Result<Value, any Error>?>(nil)
+
+    init(_ body: @escaping @Sendable () async throws -> Value) {
+        task = Task.detached { [done, outcome] in
+            let ended: Result<Value, any Error>
+            do { ended = .success(try await body()) } catch { ended = .failure(error) }
+            outcome.withLock { $0 = ended }
+            done.send()
+        }
+    }
+
+    func cancel() { task.cancel() }
+
+    /// Within so many seconds; a task that has not ended then ends the tests.
+    @discardableResult
+    func get(seconds: Int = 60) throws -> Value {
+        guard done.wait(seconds: seconds) else { fatalError("a task has not ended after \(seconds) seconds") }
+        done.send()
+        return try outcome.withLock { $0! }.get()
+    }
 }
 
 /// A list that threads append to, in order.
