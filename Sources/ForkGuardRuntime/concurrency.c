@@ -5,7 +5,7 @@
 // is never entered again. Both are seen when the child comes to them, and end it with a message that names them.
 //
 // Which tasks are the parent's is told by their numbers: they are given in order, and the child notes the first that is its own. The task that the fork was called in goes on in the
-// child, and so does, when it is done, who waits for it.
+// child, and so does, when it is done, who waits for it; so does one that the child itself resumes.
 //
 // Which actors were in use is told when the child comes to one for the first time: whatever goes on in it then is the parent's, because what the child does there comes later, and by the same
 // way (queues.c).
@@ -58,6 +58,9 @@ static struct {
     unsigned groups_count; // of its task groups, those with children that are gone
 } inherited;
 
+// Tasks of the parent that were resumed here.
+static pointers resumed = POINTERS_INITIALIZER("ForkGuardRuntime's tasks");
+
 static pointers entered = POINTERS_INITIALIZER("ForkGuardRuntime's actors");
 
 // Whether `task` goes on once `living` is done.
@@ -79,9 +82,13 @@ static _Noreturn __attribute__((cold)) void refuse_task(const void *task) {
     forkguard_trap_misuse(NULL, text, "make a task of the child's own; forget tasks of the parent in ForkSafe's child");
 }
 
+void concurrency_resumes(const void *job) {
+    if (inherited.last_id && (task_flags(job) & JOB_KIND) == JOB_IS_TASK && swift.id_of(job) <= inherited.last_id) pointers_insert(&resumed, job);
+}
+
 static void await(const void *task) {
-    if (!task || swift.id_of(task) > inherited.last_id || task_is_done(task) || waits_for(task, inherited.forked, 0)) return;
-    refuse_task(task);
+    if (!task || swift.id_of(task) > inherited.last_id || task_is_done(task)) return;
+    if (!pointers_contain(&resumed, task) && !waits_for(task, inherited.forked, 0)) refuse_task(task);
 }
 
 static _Noreturn __attribute__((cold)) void refuse_actor(const void *actor) {
@@ -243,8 +250,8 @@ static void look_for_groups(void) {
 
 void concurrency_become_child(void) {
     if (!swift.id_of) return;
-    entered.places = NULL;
-    entered.count = 0;
+    pointers_forget(&entered);
+    pointers_forget(&resumed);
     inherited.last_id = next_id();
     inherited.forked = swift.current_task();
     // It may end before who asks for it.
@@ -276,6 +283,7 @@ const size_t concurrency_imports_count = sizeof concurrency_imports / sizeof *co
 #else
 
 void concurrency_found(void) {}
+void concurrency_resumes(const void *job) { (void)job; }
 bool concurrency_is_known(void) { return false; }
 void concurrency_become_child(void) {}
 const import concurrency_imports[1];

@@ -78,8 +78,7 @@ void operations_found(void) {
 }
 
 void operations_become_child(void) {
-    looked_at.places = NULL;
-    looked_at.count = 0;
+    pointers_forget(&looked_at);
 }
 
 const import operation_imports[] = {

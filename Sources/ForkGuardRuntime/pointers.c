@@ -50,3 +50,9 @@ void pointers_insert(pointers *pointers, const void *pointer) {
     }
     forkguard_unlock(&pointers->lock);
 }
+
+void pointers_forget(pointers *pointers) {
+    // They stay, too: a child that becomes one late has threads that may be reading there.
+    pointers->places = NULL;
+    pointers->count = 0;
+}

@@ -23,4 +23,7 @@ bool pointers_contain(const pointers *pointers, const void *pointer);
 /// Ends the process with a message when there is no memory: what is not remembered would be mistaken later.
 void pointers_insert(pointers *pointers, const void *pointer);
 
+/// Makes it empty. In a child, on its only thread.
+void pointers_forget(pointers *pointers);
+
 #endif

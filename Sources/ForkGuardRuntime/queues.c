@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "ForkGuardRuntime.h"
+#include "concurrency.h"
 #include "forkguard.h"
 #include "pointers.h"
 
@@ -187,12 +188,25 @@ typedef uintptr_t word;
         return real_##NAME(a, b, c, d); \
     }
 #define QUEUE_CALLS(CALL) \
-    CALL(dispatch_async, a) CALL(dispatch_async_f, a) CALL(dispatch_sync, a) CALL(dispatch_sync_f, a) \
+    CALL(dispatch_async, a) CALL(dispatch_sync, a) CALL(dispatch_sync_f, a) \
     CALL(dispatch_barrier_async, a) CALL(dispatch_barrier_async_f, a) CALL(dispatch_barrier_sync, a) CALL(dispatch_barrier_sync_f, a) \
     CALL(dispatch_async_and_wait, a) CALL(dispatch_async_and_wait_f, a) CALL(dispatch_barrier_async_and_wait, a) CALL(dispatch_barrier_async_and_wait_f, a) \
     CALL(dispatch_group_async, b) CALL(dispatch_group_async_f, b) CALL(dispatch_group_notify, b) CALL(dispatch_group_notify_f, b) \
     CALL(dispatch_after, b) CALL(dispatch_after_f, b) CALL(dispatch_apply, b) CALL(dispatch_apply_f, b) CALL(dispatch_set_target_queue, b)
 QUEUE_CALLS(USES)
+
+static word (*real_dispatch_async_f)(word, word, word, word);
+static word runs_jobs; // the function with which Swift's executors run a job
+
+static word gated_dispatch_async_f(word queue, word context, word function, word d) {
+    if (in_child()) {
+        void *usable = for_child((void *)queue, "dispatch_async_f");
+        if ((word)usable != queue) runs_jobs = function;
+        if (function == runs_jobs) concurrency_resumes((const void *)context);
+        queue = (word)usable;
+    }
+    return real_dispatch_async_f(queue, context, function, d);
+}
 
 static void *made(void *object) {
     if (object && in_child()) pointers_insert(&usable, object);
@@ -263,8 +277,7 @@ void queues_know(const queue_offsets *offsets, const object_memory *memory, void
 
 void queues_become_child(int32_t owner) {
     known.owner = owner;
-    usable.places = NULL;
-    usable.count = 0;
+    pointers_forget(&usable);
     for (unsigned i = 0; i < relays.count; i++) {
         // The forking thread may be in a task: the end of it would wake up what the parent had waiting there.
         void *used = relays.all[i].fresh ? relays.all[i].fresh : relays.all[i].inherited;
@@ -278,6 +291,7 @@ void queues_become_child(int32_t owner) {
 const import queue_imports[] = {
     QUEUE_CALLS(IMPORT)
     SOURCE_CALLS(IMPORT)
+    IMPORT(dispatch_async_f)
     {"dispatch_release", FROM_DISPATCH, (void *)gated_release, (void **)&real_release, FORKGUARD_RUNTIME_DISPATCH, 0, false},
     {"dispatch_suspend", FROM_DISPATCH, (void *)gated_suspend, (void **)&real_suspend, FORKGUARD_RUNTIME_DISPATCH, 0, false},
     {"dispatch_source_create", FROM_DISPATCH, (void *)gated_source_create, (void **)&real_source_create, FORKGUARD_RUNTIME_DISPATCH, 0, false},

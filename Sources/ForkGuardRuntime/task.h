@@ -18,6 +18,8 @@ typedef uintptr_t word;
 /// Of a task.
 #define TASK_NEXT_WAITING 0x10 // who waits for the same task
 #define TASK_FLAGS 0x20
+#define JOB_KIND 0xff
+#define JOB_IS_TASK 0
 #define TASK_IS_CHILD UINT32_C(0x01000000)
 #define TASK_IS_FUTURE UINT32_C(0x02000000)
 #define TASK_IS_IN_GROUP UINT32_C(0x04000000)

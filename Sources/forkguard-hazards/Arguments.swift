@@ -80,7 +80,8 @@ struct Arguments {
         Usage: forkguard-hazards [options]
 
           --list                 The rows: what each is about.
-          --rows A,B,…           These rows only; 'now' and 'later' are all rows of that group. Default: all.
+          --rows A,B,…           These rows only; 'locked' and 'handed' are all rows of that group: what is
+                                 locked or half done, and what is handed to others' threads. Default: all.
           --forks N              Forks per row, load and column, 1 to \(mostForks).
                                  Default: \(Load.hammered.defaultForks) hammered, \(Load.idle.defaultForks) idle.
           --load idle|hammered|alone
@@ -105,7 +106,7 @@ struct Arguments {
         --json prints [{"row":"…","load":"…","unguarded":{…},"guarded":{…}},…], each object with forks, ok, hung, crashed, inside; guarded
         ones also with refused.
 
-        Exit status: 0 when with ForkGuard no child of a row of the group 'now' hung or crashed; 1 when one did; 64 for a bad argument;
+        Exit status: 0 when with ForkGuard no child hung or crashed, or was refused what it must get; 1 when one was; 64 for a bad argument;
         71 when the system failed.
 
         """

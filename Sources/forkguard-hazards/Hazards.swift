@@ -27,7 +27,7 @@ enum Hazards {
         if arguments.wantsList {
             let width = arguments.rows.map(\.name.count).max() ?? 0
             for row in arguments.rows {
-                Console.output("\(row.name.padded(to: width))  \(row.group.rawValue.padded(to: 5))  \(row.about)\n")
+                Console.output("\(row.name.padded(to: width))  \(row.group.rawValue.padded(to: 6))  \(row.about)\n")
             }
             return 0
         }

@@ -15,8 +15,11 @@ struct Measurement {
 
     subscript(column: Column) -> Counts { counts[column] ?? Counts() }
 
-    /// Nothing hung or crashed where it must not, and the hammer was where it can do harm.
-    var isGood: Bool { row.group == .later || (self[.guarded].hung + self[.guarded].crashed == 0 && columnsThatMissed.isEmpty) }
+    /// Nothing hung or crashed, or was refused where it must not, and the hammer was where it can do harm.
+    var isGood: Bool {
+        let counts = self[.guarded]
+        return counts.hung + counts.crashed == 0 && row.refusals.allow(counts.refused, under: load) && columnsThatMissed.isEmpty
+    }
 
     /// Where not one of many forks found a hammer inside: those prove nothing.
     private var columnsThatMissed: [Column] {

@@ -9,13 +9,14 @@ struct Row: Sendable {
     /// Whether it is about the main queue: the parent's main thread serves it, and so does the child's thread that forked, which takes the
     /// main thread's place there and no other can; such a check ends the child itself.
     let drainsMain: Bool
+    private(set) var refusals = Refusals.none
     /// Called once in each parent, by the thread that will fork; in the guarded twin it registers what has to be.
     let make: @Sendable (Column) -> Hazard
 
     static let usualForks = 20
 
     init(
-        _ name: String, _ about: String, group: RowGroup = .now, forksPerSubject: Int = usualForks,
+        _ name: String, _ about: String, group: RowGroup = .locked, forksPerSubject: Int = usualForks,
         drainsMain: Bool = false, make: @escaping @Sendable (Column) -> Hazard
     ) {
         self.name = name
@@ -28,7 +29,7 @@ struct Row: Sendable {
 
     /// A row whose threads and child all do the same, with another number each time; it returns whether the result was right.
     static func operation(
-        _ name: String, _ about: String, group: RowGroup = .now, forksPerSubject: Int = usualForks, hammers: Int = 3,
+        _ name: String, _ about: String, group: RowGroup = .locked, forksPerSubject: Int = usualForks, hammers: Int = 3,
         _ operation: @escaping @Sendable (UInt64) -> Bool
     ) -> Row {
         Row(name, about, group: group, forksPerSubject: forksPerSubject) { _ in
@@ -42,19 +43,24 @@ struct Row: Sendable {
         }
     }
 
-    /// A row about what hands work to threads of its own: shown, not promised, as long as nothing cures it. Its state ages: one fork for
-    /// each parent.
+    /// A row about what hands work to threads of somebody else's. Its state ages: one fork for each parent.
     static func aging(
-        _ name: String, _ about: String, group: RowGroup = .later, _ operation: @escaping @Sendable (Int) -> Bool
+        _ name: String, _ about: String, group: RowGroup = .handed, _ operation: @escaping @Sendable (Int) -> Bool
     ) -> Row {
         Row.operation(name, about, group: group, forksPerSubject: 1, hammers: 2) { operation(Int(truncatingIfNeeded: $0)) }
     }
 
     /// The same, where the parent's threads do one thing and the child another.
     static func aging(
-        _ name: String, _ about: String, group: RowGroup = .later, drainsMain: Bool = false, make: @escaping @Sendable () -> Hazard
+        _ name: String, _ about: String, group: RowGroup = .handed, drainsMain: Bool = false, make: @escaping @Sendable () -> Hazard
     ) -> Row {
         Row(name, about, group: group, forksPerSubject: 1, drainsMain: drainsMain) { _ in make() }
+    }
+
+    func refusing(_ refusals: Refusals) -> Row {
+        var row = self
+        row.refusals = refusals
+        return row
     }
 
     /// In the parent a wrong result means that the row itself is wrong, and its numbers would be worthless.

@@ -1,7 +1,7 @@
-/// Whether a row decides about the exit status.
+/// What a row is about.
 enum RowGroup: String {
-    /// A guarded child must neither hang nor crash.
-    case now
-    /// Shown for now, whatever it is.
-    case later
+    /// Something that is locked or half done.
+    case locked
+    /// Work that is handed to threads of somebody else's: Dispatch's, Swift concurrency's, Foundation's.
+    case handed
 }

@@ -182,7 +182,7 @@ extension Rows {
                         return await counter.add(1) == before + 1
                     }
                 })
-        },
+        }.refusing(.whenBusy),
         Row.aging("global-actor", "A global actor that the parent has not used, while it uses another.") {
             Hazard(
                 hammers: 2,
@@ -264,7 +264,7 @@ extension Rows {
             }
             isRunning.wait()
             return { await task.value }
-        },
+        }.refusing(.whenUsed),
         ofParent("task-of-parent-throwing", "A task that may throw and runs in the parent.") { mayEnd in
             let isRunning = Flag()
             let task = Task {
@@ -275,7 +275,7 @@ extension Rows {
             }
             isRunning.wait()
             return { try await task.value }
-        },
+        }.refusing(.whenUsed),
         ofParent("task-of-parent-sleeping", "A task that sleeps in the parent.") { mayEnd in
             let isRunning = Flag()
             let task = Task {
@@ -285,7 +285,7 @@ extension Rows {
             }
             isRunning.wait()
             return { try await task.value }
-        },
+        }.refusing(.whenUsed),
         ofParent("task-of-parent-suspended", "A task that is suspended in the parent; the child resumes it.") { _ in
             let suspended = Latch<CheckedContinuation<Int, Never>>()
             let task = Task { await withCheckedContinuation { suspended.give($0) } }

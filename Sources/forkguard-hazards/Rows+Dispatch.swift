@@ -131,7 +131,7 @@ extension Rows {
                     }
                 },
                 check: { index in isSynchronous(queue, index) && doesInOrder(queue, index) })
-        },
+        }.refusing(.whenBusy),
     ]
 
     private static func doesInOrder(_ queue: DispatchQueue, _ number: Int) -> Bool {

@@ -37,7 +37,7 @@ extension Rows {
             let date = Date(timeIntervalSince1970: 1_000_000_000)
             guard let next = calendar.date(byAdding: .day, value: 1, to: date) else { return false }
             return calendar.dateComponents([.day], from: date, to: next).day == 1
-        },
+        }.refusing(.whenBusy),
         Row.operation("date-formatter", "DateFormatter.") { number in
             let formatter = DateFormatter()
             formatter.locale = Locale(identifier: ["en_US_POSIX", "de_DE", "ja_JP", "fr_FR"][Int(number % 4)])
@@ -45,14 +45,14 @@ extension Rows {
             formatter.dateFormat = "yyyy-MM-dd HH:mm:ss"
             let date = Date(timeIntervalSince1970: 1_000_000_000)
             return formatter.date(from: formatter.string(from: date)) == date
-        },
+        }.refusing(.whenBusy),
         Row.operation("number-formatter", "NumberFormatter.") { number in
             let formatter = NumberFormatter()
             formatter.locale = Locale(identifier: ["en_US", "de_DE", "ja_JP", "fr_FR"][Int(number % 4)])
             formatter.numberStyle = .decimal
             guard let text = formatter.string(from: NSNumber(value: 1234.5)) else { return false }
             return formatter.number(from: text)?.doubleValue == 1234.5
-        },
+        }.refusing(.whenBusy),
         Row.operation("notification-center", "NotificationCenter.default: an observer, a notification.") { number in
             let name = Notification.Name("hazard \(number)")
             let heard = Flag()
@@ -60,7 +60,7 @@ extension Rows {
             NotificationCenter.default.post(name: name, object: nil)
             NotificationCenter.default.removeObserver(observer)
             return heard.value == 1
-        },
+        }.refusing(.whenBusy),
         Row.operation("user-defaults", "UserDefaults.standard.") { number in
             let key = "hazard \(number % 64)"
             UserDefaults.standard.set(42, forKey: key)
@@ -82,7 +82,7 @@ extension Rows {
         Row.operation("bundle", "Bundle.main.") { number in
             Bundle.main.bundlePath.hasPrefix("/") && Bundle.main.url(forResource: "nothing \(number)", withExtension: "txt") == nil
                 && Bundle.main.executablePath != nil
-        },
+        }.refusing(.whenBusy),
         Row.operation("thread", "A Thread of Foundation's, made and waited for.") { number in
             let done = Flag()
             let thread = Thread { done.set(Int(truncatingIfNeeded: number)) }
@@ -140,7 +140,7 @@ extension Rows {
                     OperationQueue.main.addOperation { Subject.end(count.value == 3) }
                     dispatchMain()
                 })
-        },
+        }.refusing(.whenBusy),
         Row.aging("timer-run-loop", "A Timer on a thread's RunLoop.") { _ in
             let fired = Flag()
             let timer = Timer(timeInterval: 0.001, repeats: false) { _ in fired.add() }
@@ -156,7 +156,7 @@ extension Rows {
             let end = run("/bin/sh", ["-c", "exit \(status)"])
             let echo = run("/bin/echo", ["\(number)"])
             return end?.status == Int32(status) && echo?.status == 0 && echo?.output == "\(number)\n"
-        },
+        }.refusing(.whenUsed),
         Row.aging("file-handle", "A FileHandle that is read when there is something.") { number in
             let pipe = Pipe()
             let latch = Latch<Data>()
@@ -172,7 +172,7 @@ extension Rows {
             let session = URLSession(configuration: .ephemeral)
             return (session, { session.finishTasksAndInvalidate() })
         },
-        urlSession("url-session-shared", "URLSession.shared, which the parent has used.") { (URLSession.shared, {}) },
+        urlSession("url-session-shared", "URLSession.shared, which the parent has used.") { (URLSession.shared, {}) }.refusing(.whenUsed),
     ]
 
     /// How it ended, and what it wrote.

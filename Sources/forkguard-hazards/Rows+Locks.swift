@@ -9,11 +9,11 @@ extension Rows {
         held("mutex-held", "Synchronization.Mutex, held by another thread.", hammers: 2) { _ in
             let mutex = SharedMutex()
             return { body in mutex.value.withLock { _ in body() } }
-        },
+        }.refusing(.whenBusy),
         held("mutex-waiters", "Synchronization.Mutex, held by another thread, with more asleep on it.", hammers: 4, pauses: false) { _ in
             let mutex = SharedMutex()
             return { body in mutex.value.withLock { _ in body() } }
-        },
+        }.refusing(.whenBusy),
         Row("mutex-contended", "Synchronization.Mutex that two threads of the child want; the forking thread has used it before.") { _ in
             let mutex = SharedMutex()
             mutex.value.withLock { $0 += 1 }
