@@ -25,6 +25,15 @@ let package = Package(
                 .product(name: "ForkGuardRuntime", package: "ForkGuard"),
             ]
         ),
+        // Swift concurrency in a process and in its forked child.
+        .executableTarget(
+            name: "task-load",
+            dependencies: [
+                "CBench",
+                .product(name: "ForkGuard", package: "ForkGuard"),
+                .product(name: "ForkGuardRuntime", package: "ForkGuard"),
+            ]
+        ),
         .executableTarget(
             name: "forkguard-bench",
             dependencies: [
@@ -33,6 +42,7 @@ let package = Package(
                 "idle-bare",
                 "idle-linked",
                 "runtime-load",
+                "task-load",
                 .product(name: "CForkGuard", package: "ForkGuard"),
                 .product(name: "ForkGuard", package: "ForkGuard"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
