@@ -2,7 +2,7 @@ internal import CForkGuard
 
 /// A cure of `ForkGuardRuntime` for locks and thread ids that are not the program's own, as ``ForkGuard/runtimeSupport`` lists it.
 public struct RuntimeCure: Sendable, Hashable, Codable, CustomStringConvertible {
-    /// What is cured: `swift-runtime`, `thread-ids`, `c-library`, `process-locks`, …
+    /// What is cured: `swift-runtime`, `thread-ids`, `c-library`, `core-foundation`, `process-locks`, `dispatch`, `concurrency`.
     public let name: String
     /// Whether it is on in this process.
     public let isOn: Bool

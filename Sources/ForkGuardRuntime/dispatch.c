@@ -97,8 +97,9 @@ static int become_child(void *context) {
     forker_runs_main_queue = in_block && state->queue == kept.main_queue && !main_is_bound();
     int eventfd = (int)*main_eventfd() - 1;
     loops_renew(eventfd);
-    // As long as nothing was used the pages stay shared with the parent.
-    if (memcmp(kept.memory.data, kept.copy, kept.memory.size) != 0) put_back(forker_runs_main_queue);
+    // As long as nothing was used there is nothing of the parent's, and the pages stay shared with it.
+    bool was_used = memcmp(kept.memory.data, kept.copy, kept.memory.size) != 0;
+    if (was_used) put_back(forker_runs_main_queue);
     kept.atfork_child();
     if (eventfd >= 0 && !forker_runs_main_queue) {
         // Under the number that a run loop which the child is in knows.
@@ -111,8 +112,8 @@ static int become_child(void *context) {
     state = state_of_thread(); // dispatch_atfork_child has made one, if there was none
     process_become_child();
     queues_become_child(state ? state->id : 0);
-    concurrency_become_child();
-    operations_become_child();
+    if (was_used) concurrency_become_child();
+    if (was_used) operations_become_child();
     return !in_block || state->queue == kept.main_queue || serve_main_queue() ? 0 : EAGAIN;
 }
 
@@ -126,7 +127,7 @@ static void gated_dispatch_main(void) {
 }
 
 // What libdispatch is when nothing of it was used is not to be had any more.
-static bool was_used(void) {
+static bool is_in_use(void) {
     bool (*is_multithreaded)(void) = (bool (*)(void))dlsym(kept.library, "_dispatch_is_multithreaded");
     return !is_multithreaded || is_multithreaded();
 }
@@ -145,7 +146,7 @@ const char *dispatch_keep(bool untested) {
     if (!offsets || offsets->version != 6 || !kept.main_queue || !kept.atfork_child || !kept.main_handle || !set_width)
         return "libdispatch does not export what is needed";
     if (kept.main_queue < kept.memory.data || kept.main_queue + MAIN_QUEUE_SIZE > kept.memory.data + kept.memory.size) return "libdispatch's main queue is not among its variables";
-    if (was_used()) return "libdispatch was in use before this was loaded";
+    if (is_in_use()) return "libdispatch was in use before this was loaded";
     kept.at = *offsets;
     kept.copy = malloc(kept.memory.size);
     if (!kept.copy) return "no memory";
