@@ -3,7 +3,7 @@ internal import Foundation
 internal import RuntimeHammers
 
 // What a host that knows nothing of Swift calls. The load is a set of bits: 1 types, 2 lazy globals, 4 an NSLock, 8 a
-// Synchronization.Mutex.
+// Synchronization.Mutex, 16 tasks and queues.
 
 /// Starts the hammers.
 @_cdecl("hosted_start")
@@ -29,6 +29,7 @@ public func count(_ load: UInt32) -> UInt64 {
     case .types: return counts.types
     case .lazyGlobals: return UInt64(counts.lazyGlobals)
     case .lock: return counts.turns
+    case .tasks: return counts.batches
     default: return 0
     }
 }

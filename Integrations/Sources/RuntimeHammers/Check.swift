@@ -17,6 +17,7 @@ package func check(_ load: Load, _ index: Int) -> Load {
         lock.unlock()
     }
     if load.contains(.mutex) && !contend() { wrong.insert(.mutex) }
+    if load.contains(.tasks) && !useTasks() { wrong.insert(.tasks) }
     return wrong
 }
 

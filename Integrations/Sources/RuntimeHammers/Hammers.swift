@@ -14,11 +14,14 @@ package struct Load: OptionSet, Sendable {
     package static let lock = Load(rawValue: 4)
     /// A `Synchronization.Mutex`, on the thread that forks and contended in the child.
     package static let mutex = Load(rawValue: 8)
+    /// Tasks, an actor, queues of Dispatch's: by two threads.
+    package static let tasks = Load(rawValue: 16)
 }
 
 private let stopped = Atomic<Bool>(false)
 private let types = Atomic<UInt64>(0)
 private let turns = Atomic<UInt64>(0)
+private let batches = Atomic<UInt64>(0)
 private let holding = Atomic<Bool>(false)
 private let initializing = Atomic<Int>(-1)
 private let initialized = Atomic<Int>(0)
@@ -61,6 +64,8 @@ package enum Hammers {
         if load.contains(.types) { for _ in 0..<2 { start(hammerTypes) } }
         if load.contains(.lazyGlobals) { start(hammerGlobals) }
         if load.contains(.lock) { start(hammerLock) }
+        if load.contains(.tasks) { for _ in 0..<2 { start(hammerTasks) } }
+        if load.contains(.tasks) { while batches.load(ordering: .relaxed) < 10 { sched_yield() } }
         if load.contains(.types) { while types.load(ordering: .relaxed) < 100 { sched_yield() } }
     }
 
@@ -86,9 +91,12 @@ package enum Hammers {
         return inside
     }
 
-    /// How many types were made, how many lazy globals initialised, how many turns with the lock taken.
-    package static var counts: (types: UInt64, lazyGlobals: Int, turns: UInt64) {
-        (types.load(ordering: .relaxed), initialized.load(ordering: .relaxed), turns.load(ordering: .relaxed))
+    /// How many types were made, how many lazy globals initialised, how many turns with the lock taken, how many batches of tasks done.
+    package static var counts: (types: UInt64, lazyGlobals: Int, turns: UInt64, batches: UInt64) {
+        (
+            types.load(ordering: .relaxed), initialized.load(ordering: .relaxed), turns.load(ordering: .relaxed),
+            batches.load(ordering: .relaxed)
+        )
     }
 
     private static func start(_ body: @escaping @convention(c) (UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer?) {
@@ -114,6 +122,14 @@ private func hammerGlobals(_: UnsafeMutableRawPointer?) -> UnsafeMutableRawPoint
         precondition(lazyGlobals[index]() == index &* 7 &+ 1)
         initialized.wrappingAdd(1, ordering: .releasing)
     }
+}
+
+private func hammerTasks(_: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+    while !stopped.load(ordering: .relaxed) {
+        precondition(useTasks())
+        batches.wrappingAdd(1, ordering: .relaxed)
+    }
+    return nil
 }
 
 private func hammerLock(_: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {

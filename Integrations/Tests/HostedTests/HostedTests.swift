@@ -6,7 +6,7 @@ final class HostedTests: XCTestCase {
     private struct Counts: Decodable {
         let forks, ok, hung, crashed, wrong: Int
         let insideLazyGlobal, insideLock: Int
-        let types, turns, lazyGlobals: UInt64
+        let types, turns, lazyGlobals, batches: UInt64
         let support: [String]
         let gdb: String
     }
@@ -14,13 +14,14 @@ final class HostedTests: XCTestCase {
     func testChildrenOfPythonAreWhole() throws {
         let counts = try forkAround(forks: 200, stopAfter: 3, environment: [:])
         XCTAssertEqual(counts.ok, 200, "hung \(counts.hung), crashed \(counts.crashed), wrong \(counts.wrong)\n\(counts.gdb)")
-        for cure in ["swift-runtime", "thread-ids", "c-library", "process-locks"] {
+        for cure in ["swift-runtime", "thread-ids", "c-library", "process-locks", "dispatch", "concurrency"] {
             XCTAssert(counts.support.contains { $0.hasPrefix("\(cure): on") }, "\(counts.support)")
         }
         // The hammers were inside.
         XCTAssertGreaterThan(counts.insideLazyGlobal, 100)
         XCTAssertGreaterThan(counts.insideLock, 50)
         XCTAssertGreaterThan(counts.types, 1000)
+        XCTAssertGreaterThan(counts.batches, 200)
     }
 
     func test_control_withoutTheCuresTheyHang() throws {
@@ -51,7 +52,7 @@ final class HostedTests: XCTestCase {
         print(
             "\(name): forks \(counts.forks), ok \(counts.ok), hung \(counts.hung), crashed \(counts.crashed), wrong \(counts.wrong); "
                 + "inside a lazy global \(counts.insideLazyGlobal), a lock \(counts.insideLock); \(counts.types) types, "
-                + "\(counts.turns) turns, \(counts.lazyGlobals) lazy globals")
+                + "\(counts.turns) turns, \(counts.lazyGlobals) lazy globals, \(counts.batches) batches of tasks")
         if !counts.gdb.isEmpty { print(counts.gdb) }
         return counts
     }

@@ -12,7 +12,7 @@ import sys
 import threading
 
 DEADLINE_MS = 5000
-TYPES, LAZY_GLOBALS, LOCK, MUTEX = LOADS = 1, 2, 4, 8
+TYPES, LAZY_GLOBALS, LOCK, MUTEX, TASKS = LOADS = 1, 2, 4, 8, 16
 
 library = ctypes.CDLL(sys.argv[1])  # RTLD_LOCAL: nobody else sees its symbols
 forks, stop_after = int(sys.argv[2]), int(sys.argv[3])
@@ -59,6 +59,8 @@ forker = threading.Thread(target=fork_all)
 forker.start()
 forker.join()
 library.hosted_stop()
-counts["types"], counts["lazy_globals"], counts["turns"] = (library.hosted_count(load) for load in (TYPES, LAZY_GLOBALS, LOCK))
+counts["types"], counts["lazy_globals"], counts["turns"], counts["batches"] = (
+    library.hosted_count(load) for load in (TYPES, LAZY_GLOBALS, LOCK, TASKS)
+)
 counts["support"] = library.hosted_support().decode().split("\n")
 print(json.dumps(counts))
