@@ -55,6 +55,7 @@ static struct {
     uint64_t last_id; // of the parent's tasks; 0: there are none
     void *forked;     // the task that the fork was called in, or NULL
     word groups[GROUPS];
+    bool rests;       // that task does not go on
     unsigned groups_count; // of its task groups, those with children that are gone
 } inherited;
 
@@ -62,6 +63,8 @@ static struct {
 static pointers resumed = POINTERS_INITIALIZER("ForkGuardRuntime's tasks");
 
 static pointers entered = POINTERS_INITIALIZER("ForkGuardRuntime's actors");
+
+static bool goes_on(void) { return !__atomic_load_n(&inherited.rests, __ATOMIC_ACQUIRE); }
 
 // Whether `task` goes on once `living` is done.
 static bool waits_for(const void *task, const void *living, unsigned depth) {
@@ -88,7 +91,7 @@ void concurrency_resumes(const void *job) {
 
 static void await(const void *task) {
     if (!task || swift.id_of(task) > inherited.last_id || task_is_done(task)) return;
-    if (!pointers_contain(&resumed, task) && !waits_for(task, inherited.forked, 0)) refuse_task(task);
+    if (!pointers_contain(&resumed, task) && (!goes_on() || !waits_for(task, inherited.forked, 0))) refuse_task(task);
 }
 
 static _Noreturn __attribute__((cold)) void refuse_actor(const void *actor) {
@@ -226,7 +229,7 @@ static word group_in(word awaited) {
 static void *watch_groups(void *context) {
     (void)context;
     uint64_t since = seconds();
-    for (word last = 0; !task_is_done(inherited.forked); nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL)) {
+    for (word last = 0; goes_on() && !task_is_done(inherited.forked); nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL)) {
         word now = group_in(awaited());
         if (!now || now != last) since = seconds();
         else if (seconds() - since > 1)
@@ -253,6 +256,7 @@ void concurrency_become_child(void) {
     pointers_forget(&entered);
     pointers_forget(&resumed);
     inherited.last_id = next_id();
+    inherited.rests = false;
     inherited.forked = swift.current_task();
     // It may end before who asks for it.
     if (inherited.forked) {
@@ -261,6 +265,12 @@ void concurrency_become_child(void) {
     }
     struct executor here = swift.current_executor();
     if (here.identity) pointers_insert(&entered, here.identity);
+}
+
+void concurrency_survivor_rests(void) {
+    // It leaves the actor that it is in as little as others do.
+    pointers_forget(&entered);
+    __atomic_store_n(&inherited.rests, true, __ATOMIC_RELEASE);
 }
 
 #define IMPORT(NAME, ...) {#NAME, FROM_CONCURRENCY, (void *)gated_##NAME, (void **)&real_##NAME, FORKGUARD_RUNTIME_CONCURRENCY, 0, false},
@@ -284,6 +294,7 @@ const size_t concurrency_imports_count = sizeof concurrency_imports / sizeof *co
 
 void concurrency_found(void) {}
 void concurrency_resumes(const void *job) { (void)job; }
+void concurrency_survivor_rests(void) {}
 bool concurrency_is_known(void) { return false; }
 void concurrency_become_child(void) {}
 const import concurrency_imports[1];

@@ -17,6 +17,9 @@ bool concurrency_is_known(void);
 /// In the child, on its only thread, after the C phases and before Swift runs there.
 void concurrency_become_child(void);
 
+/// That thread goes on with no task.
+void concurrency_survivor_rests(void);
+
 /// In a child: a job goes to an executor. A task of the parent's that the child has resumed runs in the child.
 void concurrency_resumes(const void *job);
 

@@ -32,6 +32,7 @@ static const uint64_t tested[] = {UINT64_C(0x5231dab293a3fa2f)};
 
 #define MAIN_QUEUE_SIZE 128 // a cache line, twice (src/queue_internal.h, dispatch_queue_static_s)
 #define BOUND_TO_THREAD 0x00040000u
+#define OWNER 0x3fffffff // in its state
 
 // Of the thread-local variables the first two (src/shims/tsd.h).
 typedef struct thread_state {
@@ -55,6 +56,7 @@ static thread_state *state_of_thread(void) { return imports_thread_data(&kept.me
 // Where the main queue notes its eventfd, by which run loops hear of it: the number plus one.
 static uint64_t *main_eventfd(void) { return (uint64_t *)(kept.main_queue + kept.at.target + sizeof(void *)); }
 
+static uint64_t *main_state(void) { return (uint64_t *)(kept.main_queue + kept.at.serial - sizeof(uint64_t)); }
 static bool main_is_bound(void) { return *(const uint32_t *)(kept.main_queue + kept.at.width) & BOUND_TO_THREAD; }
 
 // Nobody can run the main queue's blocks where the forking thread is one of libdispatch's own, which will go back to its pool. So the main queue becomes one like others, which the pools
@@ -82,9 +84,11 @@ static bool serve_main_queue(void) {
 
 static bool forker_runs_main_queue;
 
-// The thread that survived goes on with nothing.
-static bool release_main_queue(void) {
+// The thread that survived goes on with nothing: not with the block or the task that it was in, nor with the main queue.
+static bool survivor_rests(void) {
     if (!queues_in_child()) return false;
+    queues_survivor_rests();
+    concurrency_survivor_rests();
     if (forker_runs_main_queue) memcpy(kept.main_queue, (char *)kept.copy + (kept.main_queue - kept.memory.data), MAIN_QUEUE_SIZE);
     forker_runs_main_queue = false;
     return !main_is_bound() || serve_main_queue();
@@ -93,7 +97,9 @@ static bool release_main_queue(void) {
 static int become_child(void *context) {
     (void)context;
     thread_state *state = state_of_thread();
-    bool in_block = state && state->id && state->queue;
+    // The main thread, which was bound to the main queue, goes back to it also when it is in another queue's block just now.
+    bool is_main = main_is_bound() && state && (uint32_t)state->id == (*main_state() & OWNER);
+    bool in_block = state && state->id && state->queue && !is_main;
     forker_runs_main_queue = in_block && state->queue == kept.main_queue && !main_is_bound();
     int eventfd = (int)*main_eventfd() - 1;
     loops_renew(eventfd);
@@ -155,7 +161,7 @@ const char *dispatch_keep(bool untested) {
     loops_know_dispatch(kept.memory.begin, kept.memory.end);
     forkguard_resource resource = {.name = "ForkGuardRuntime's dispatch", .child = become_child};
     if (!forkguard_register_resource(&resource)) return "no memory";
-    forkguard_announce_main_queue_release(release_main_queue);
+    forkguard_announce_rest(survivor_rests);
     return NULL;
 }
 

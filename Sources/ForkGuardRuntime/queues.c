@@ -287,6 +287,8 @@ void queues_become_child(int32_t owner) {
     __atomic_store_n(&known.in_child, true, __ATOMIC_RELEASE);
 }
 
+void queues_survivor_rests(void) { known.owner = 0; }
+
 #define IMPORT(NAME, ...) {#NAME, FROM_DISPATCH, (void *)gated_##NAME, (void **)&real_##NAME, FORKGUARD_RUNTIME_DISPATCH, 0, false},
 const import queue_imports[] = {
     QUEUE_CALLS(IMPORT)

@@ -20,6 +20,9 @@ void queues_know(const queue_offsets *offsets, const object_memory *memory, void
 /// In the child, on its only thread, after the C phases and after libdispatch's state was put back. `owner`: the id by which libdispatch knows that thread, or 0.
 void queues_become_child(int32_t owner);
 
+/// That thread goes on with no block that it was in.
+void queues_survivor_rests(void);
+
 /// Whether this process was forked.
 bool queues_in_child(void);
 

@@ -49,6 +49,12 @@ final class AsyncForkTests: XCTestCase {
         }
     }
 
+    func test_anActorThatForks() throws {
+        let probe = try probe("inside-actor", "20", guarded: true)
+        XCTAssertEqual(probe.output, "20 of 20\n", probe.error)
+        XCTAssertEqual(probe.error.components(separatedBy: "the actor forkguard_async_probe.Place was in use").count - 1, 20, probe.error)
+    }
+
     /// Whose main thread has gone to libdispatch.
     func test_childrenOfAnAsynchronousMainProgram() throws {
         for scenario in ["here", "elsewhere", "body"] {

@@ -100,6 +100,30 @@ func rawFork() -> Int32
     return try await refusal(of: child)
 }
 
+actor Place {
+    var visits = 0
+    func visit() { visits += 1 }
+
+    func forkBody() throws -> pid_t {
+        try ForkGuard.fork {
+            await self.visit()
+            return 0
+        }.pid
+    }
+
+    func forkHere() async throws -> Int32 {
+        let child = rawFork()
+        if child == 0 {
+            let visit = Task.detached { await self.visit() }
+            await visit.value
+            exit(visits == 1 ? 11 : 1)
+        }
+        var status: Int32 = 0
+        while waitpid(child, &status, WNOHANG) == 0 { try await Task.sleep(for: .milliseconds(1)) }
+        return status
+    }
+}
+
 func finishLater() {
     Task.detached { exit(try await work()) }
 }
@@ -186,6 +210,17 @@ case "let", "group":
         var refused = 0
         for _ in 0..<forks { refused += try await scenario == "let" ? forkBesideLet() : forkBesideGroup() }
         report(refused)
+    }
+    drain()
+case "inside-actor":
+    // A raw fork leaves the actor, when its task does; with a body of its own nobody does.
+    Task.detached {
+        let place = Place()
+        var refused = 0
+        for _ in 0..<forks { refused += try await refusal(of: place.forkBody()) }
+        guard refused == forks else { return report(refused) }
+        for _ in 0..<forks { refused -= try await place.forkHere() == 11 << 8 ? 1 : 0 }
+        report(forks - refused)
     }
     drain()
 case "bypassed":
