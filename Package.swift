@@ -69,6 +69,10 @@ let package = Package(
         .target(name: "FileLock", dependencies: ["ForkGuard"], path: "Examples/Sources/FileLock"),
         .systemLibrary(name: "CEpoll", path: "Examples/Sources/CEpoll"),
         .target(name: "EventLoop", dependencies: ["CEpoll", "ForkGuard"], path: "Examples/Sources/EventLoop"),
+        // Its test runs it: see the other executables that have the cures in them.
+        .executableTarget(
+            name: "preforking-server", dependencies: ["ForkGuard", "ForkGuardRuntime", "RedisClient", "Wire"],
+            path: "Examples/Sources/preforking-server"),
         .testTarget(
             name: "ScenarioTests",
             dependencies: [

@@ -21,6 +21,10 @@ let package = Package(
         .executableTarget(
             name: "forking-clients",
             dependencies: ["EventLoop", "HTTPClient", "MemcachedClient", "PostgresClient", "RedisClient", "Wire", forkGuard]),
+        // A server whose parent and workers use async code: `swift run preforking-server --redis HOST:PORT`.
+        .executableTarget(
+            name: "preforking-server",
+            dependencies: ["RedisClient", "Wire", forkGuard, .product(name: "ForkGuardRuntime", package: "ForkGuard")]),
         // Requests a second through a pool and through one locked connection: `swift run -c release pool-or-lock HOST:PORT`.
         .executableTarget(name: "pool-or-lock", dependencies: ["MemcachedClient", "Wire"]),
     ],

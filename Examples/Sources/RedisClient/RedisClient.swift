@@ -54,18 +54,15 @@ public final class RedisClient: ForkSafe {
     /// - Throws: `RedisError.brokenOff` when not all were answered; `WireError` and `ForkError` before anything was sent.
     public func pipeline(_ commands: [[String]]) throws -> [RedisReply] {
         let deadline = Deadline(in: timeout)
-        return try pool.withResource(timeout: deadline.left) { connection in
-            var replies: [RedisReply] = []
-            // A server that does not take all of it may have answered the beginning.
-            let unsent = failure { try connection.send(encode(commands), deadline) }
-            let unanswered = failure {
-                var reader = ReplyReader(connection, limit: largestReply, deadline)
-                while replies.count < commands.count { replies.append(try reader.next()) }
-                try reader.finish()
-            }
-            if let cause = unsent ?? unanswered { throw RedisError.brokenOff(answered: replies, because: cause) }
-            return replies
-        }
+        return try pool.withResource(timeout: deadline.left) { try exchange(commands, on: $0, deadline) }
+    }
+
+    /// The same for tasks: waiting for a connection, where all are in use, suspends; asking the server blocks the thread.
+    ///
+    /// - Throws: `CancellationError` too, when the task is cancelled while it waits for a connection.
+    public func pipeline(_ commands: [[String]]) async throws -> [RedisReply] {
+        let deadline = Deadline(in: timeout)
+        return try await pool.withResource(timeout: deadline.left) { try exchange(commands, on: $0, deadline) }
     }
 
     /// Closes the connections. Later calls throw `ForkError.closed`.
@@ -73,6 +70,19 @@ public final class RedisClient: ForkSafe {
 
     /// What the pool has done in this process.
     public var counters: ForkPool<Connection>.Counters { pool.counters }
+
+    private func exchange(_ commands: [[String]], on connection: Connection, _ deadline: Deadline) throws -> [RedisReply] {
+        var replies: [RedisReply] = []
+        // A server that does not take all of it may have answered the beginning.
+        let unsent = failure { try connection.send(encode(commands), deadline) }
+        let unanswered = failure {
+            var reader = ReplyReader(connection, limit: largestReply, deadline)
+            while replies.count < commands.count { replies.append(try reader.next()) }
+            try reader.finish()
+        }
+        if let cause = unsent ?? unanswered { throw RedisError.brokenOff(answered: replies, because: cause) }
+        return replies
+    }
 
     private func failure(of body: () throws -> Void) -> (any Error)? {
         do {

@@ -25,6 +25,9 @@ public final class Connection: Sendable {
         }
     }
 
+    /// One that was accepted: an open socket that does not block, and from here on this connection's to close.
+    public init(_ accepted: ForkDescriptor) { descriptor = accepted }
+
     deinit { close() }
 
     /// Closes it. In a child, of an inherited one, only the tombstone goes.
