@@ -278,6 +278,8 @@ __attribute__((constructor)) static void start(void) {
     if (!runtime.impossible) imports_find(tables, &runtime.impossible);
     for (unsigned i = 0; runtime.impossible && i < sizeof names / sizeof *names; i++) announce(names[i], 0, says(false, "%s", runtime.impossible));
     if (runtime.impossible) return;
+    // In this order in the table.
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++) announce(names[i], 0, says(false, "not looked at yet", NULL));
     verdict swift = may_guard_swift(untested);
     bool locks = &forkguard_process_locks_are_wanted != NULL;
     size_t spinlocks = spinlocks_register();

@@ -4,7 +4,7 @@ import XCTest
 final class SupportTests: XCTestCase {
     func test_everythingIsOnHereAndTheStartIsShort() throws {
         let probe = try RuntimeProbe.run("support")
-        for cure in ["swift-runtime", "thread-ids", "c-library", "process-locks"] {
+        for cure in ["swift-runtime", "thread-ids", "c-library", "process-locks", "dispatch", "concurrency"] {
             XCTAssert(probe.output.contains("\(cure): on, "), probe.output)
         }
         // Not a figure for performance but a bound of the design: 5 ms. The best of some, because the machine is shared.
