@@ -847,9 +847,9 @@ size_t forkguard_survivor_ids(int32_t *ids, size_t count, int32_t *now) {
     return gate.before.count;
 }
 
-bool forkguard_survivor_rests(void) {
+void forkguard_survivor_rests(void) {
     gate.before.count = 0;
-    return support_survivor_rests();
+    support_survivor_rests();
 }
 
 bool forkguard_thread_vanished(int32_t thread_id) { return gate.horizon != 0 && thread_id > 0 && !platform_thread_is_ours(thread_id); }

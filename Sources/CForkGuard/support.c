@@ -13,13 +13,13 @@ static forkguard_cure cures[FORKGUARD_CURES];
 static size_t known;
 static bool thread_ids;
 
-static bool (*survivor_rests)(void);
+static void (*survivor_rests)(void);
 
-void forkguard_announce_rest(bool (*rests)(void)) { __atomic_store_n(&survivor_rests, rests, __ATOMIC_RELEASE); }
+void forkguard_announce_rest(void (*rests)(void)) { __atomic_store_n(&survivor_rests, rests, __ATOMIC_RELEASE); }
 
-bool support_survivor_rests(void) {
-    bool (*rests)(void) = __atomic_load_n(&survivor_rests, __ATOMIC_ACQUIRE);
-    return rests && rests();
+void support_survivor_rests(void) {
+    void (*rests)(void) = __atomic_load_n(&survivor_rests, __ATOMIC_ACQUIRE);
+    if (rests) rests();
 }
 
 bool support_cures_thread_ids(void) { return __atomic_load_n(&thread_ids, __ATOMIC_RELAXED); }

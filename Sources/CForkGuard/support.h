@@ -8,7 +8,7 @@
 /// Whether "thread-ids" is on. Async-signal-safe.
 bool support_cures_thread_ids(void);
 
-/// The calling thread, which survived, only waits from now on. Whether the main queue's blocks are run by others.
-bool support_survivor_rests(void);
+/// The calling thread, which survived, only waits from now on.
+void support_survivor_rests(void);
 
 #endif

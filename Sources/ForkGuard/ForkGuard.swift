@@ -49,7 +49,7 @@ public enum ForkGuard {
     ) throws(ForkError) -> ChildProcess {
         if let child = try fork(options) { return child }
         if options.runsOnCallingThread { forkguard_child_exit(status(of: body)) }
-        runOnFreshThread { _ in forkguard_child_exit(status(of: body)) }
+        runOnFreshThread { forkguard_child_exit(status(of: body)) }
     }
 
     /// Forks a child that runs `body`, which may suspend, as a task, and ends with its result as exit status. Everything else is as with a
@@ -70,13 +70,13 @@ public enum ForkGuard {
     ) throws(ForkError) -> ChildProcess {
         if options.runsOnCallingThread { throw .refused("a body that suspends on the calling thread: a task runs where it is resumed") }
         if let child = try fork(options) { return child }
-        runOnFreshThread { servesMainQueue in
+        runOnFreshThread {
             Task.detached {
                 let status: Int32
                 do { status = try await body() } catch { status = Self.status(for: error) }
                 forkguard_child_exit(status)
             }
-            if servesMainQueue { while true { pause() } } else { drainMainExecutor() }
+            while true { pause() }
         }
     }
 
@@ -160,12 +160,11 @@ public enum ForkGuard {
         return ChildProcess(pid: child)
     }
 
-    /// `body` is told whether other threads run what is on the main actor.
-    private static func runOnFreshThread(_ body: @escaping @Sendable (Bool) -> Void) -> Never {
+    private static func runOnFreshThread(_ body: @escaping @Sendable () -> Void) -> Never {
         // This thread only waits from here on.
-        let servesMainQueue = forkguard_survivor_rests()
+        forkguard_survivor_rests()
         do {
-            try SystemThread { body(servesMainQueue) }.join()
+            try SystemThread(body).join()
         } catch {
             printError("ForkGuard: the child could make no thread for its body: \(error)\n")
         }
@@ -186,12 +185,6 @@ public enum ForkGuard {
         message.withUTF8 { bytes in _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count) }
     }
 }
-
-/// What the compiler calls at the end of an asynchronous `main`: gives the calling thread to the main actor's executor, whichever that is.
-/// No public function does. It is part of the runtime's binary interface, because programs call it. With libdispatch it ends the thread by
-/// pthread_exit(3), so it must be one whose stack holds nobody's cleanups.
-@_silgen_name("swift_task_asyncMainDrainQueue")
-private func drainMainExecutor() -> Never
 
 extension StaticString {
     /// The address of the literal, which lives as long as the program.

@@ -85,13 +85,13 @@ static bool serve_main_queue(void) {
 static bool forker_runs_main_queue;
 
 // The thread that survived goes on with nothing: not with the block or the task that it was in, nor with the main queue.
-static bool survivor_rests(void) {
-    if (!queues_in_child()) return false;
+static void survivor_rests(void) {
+    if (!queues_in_child()) return;
     queues_survivor_rests();
     concurrency_survivor_rests();
     if (forker_runs_main_queue) memcpy(kept.main_queue, (char *)kept.copy + (kept.main_queue - kept.memory.data), MAIN_QUEUE_SIZE);
     forker_runs_main_queue = false;
-    return !main_is_bound() || serve_main_queue();
+    if (main_is_bound()) serve_main_queue();
 }
 
 static int become_child(void *context) {

@@ -84,9 +84,9 @@ bool forkguard_thread_vanished(int32_t thread_id);
 /// how many there are (at most `count` are copied). Whatever cached a thread id there has one of these still. Any thread.
 size_t forkguard_survivor_ids(int32_t *FORKGUARD_NONNULL ids, size_t count, int32_t *FORKGUARD_NONNULL now);
 
-/// The thread that survived only waits for the process to end: it takes no locks any more, and forkguard_survivor_ids knows none. What was bound to that thread is for others to do from
-/// now on: true where the main queue's blocks, and with them the main actor's, are run by libdispatch's other threads. In a child, on that thread.
-bool forkguard_survivor_rests(void);
+/// The thread that survived only waits for the process to end: it takes no locks any more, and forkguard_survivor_ids knows none. With ForkGuardRuntime
+/// the main queue's blocks, and with them the main actor's, are run by libdispatch's other threads from now on. In a child, on that thread.
+void forkguard_survivor_rests(void);
 
 FORKGUARD_END
 

@@ -25,8 +25,8 @@ void forkguard_announce_cure(const char *FORKGUARD_NONNULL name, bool on, const 
 /// thread, any side of a fork.
 size_t forkguard_cures(forkguard_cure *FORKGUARD_NULLABLE cures, size_t count);
 
-/// What is done when the thread that survived will only wait from now on, in a child; returns whether the main queue's blocks are run by others. For ForkGuardRuntime, at start.
-void forkguard_announce_rest(bool (*FORKGUARD_NONNULL rests)(void));
+/// What is done when the thread that survived will only wait from now on, in a child. For ForkGuardRuntime, at start.
+void forkguard_announce_rest(void (*FORKGUARD_NONNULL rests)(void));
 
 FORKGUARD_END
 
