@@ -49,6 +49,9 @@ let package = Package(
         .executableTarget(
             name: "forkguard-async-main-probe", dependencies: ["ForkGuard", "ForkGuardProcessLocks", "ForkGuardRuntime"],
             path: "Tests/forkguard-async-main-probe"),
+        .executableTarget(
+            name: "forkguard-loop-probe", dependencies: ["ForkGuard", "ForkGuardProcessLocks", "ForkGuardRuntime"],
+            path: "Tests/forkguard-loop-probe"),
         // What ForkGuardRuntime does to the process that it is linked into: the test runner is not to be that process.
         .executableTarget(
             name: "forkguard-runtime-probe", dependencies: ["CForkGuard", "ForkGuard", "ForkGuardProcessLocks", "ForkGuardRuntime"],

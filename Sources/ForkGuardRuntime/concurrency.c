@@ -86,7 +86,11 @@ static _Noreturn __attribute__((cold)) void refuse_task(const void *task) {
 }
 
 void concurrency_resumes(const void *job) {
-    if (inherited.last_id && (task_flags(job) & JOB_KIND) == JOB_IS_TASK && swift.id_of(job) <= inherited.last_id) pointers_insert(&resumed, job);
+    if (!inherited.last_id) return;
+    uint32_t kind = task_flags(job) & JOB_KIND;
+    if (kind == JOB_IS_TASK && swift.id_of(job) <= inherited.last_id) pointers_insert(&resumed, job);
+    // A task that goes on in an actor comes to it without a switch.
+    if (kind == JOB_OF_ACTOR) pointers_insert(&entered, (const void *)word_at(job, JOB_ACTOR));
 }
 
 static void await(const void *task) {
@@ -166,6 +170,14 @@ static SWIFT created gated_create(word flags, const option *options, const void 
     return real_create(flags, options, type, entry, context);
 }
 
+// An isolated deinit comes to its actor without a switch.
+static SWIFT void (*real_deinit)(void *, void *, const void *, word, word);
+
+static SWIFT void gated_deinit(void *object, void *work, const void *actor, word implementation, word flags) {
+    if (queues_in_child()) enter(actor, implementation);
+    real_deinit(object, work, actor, implementation, flags);
+}
+
 // ----
 
 static void point(async_pointer *pointer, word function, uint32_t context_size) {
@@ -213,6 +225,18 @@ static bool has_vanished_children(const void *record) {
     return child != NULL;
 }
 
+// Children that the group got here: as long as there are any it may be them that are waited for. They come and go meanwhile.
+static bool has_own_children(word record) {
+    word child = 0;
+    forkguard_read_memory(&child, (const void *)(record + RECORD_FIRST_CHILD), sizeof child);
+    for (unsigned i = 0; child && i < 10000; i++) {
+        uint32_t id;
+        if (!forkguard_read_memory(&id, (const void *)(child + TASK_ID), sizeof id) || (int32_t)(id - (uint32_t)inherited.last_id) > 0) return true;
+        if (!forkguard_read_memory(&child, (const void *)(child + *task_size + 8), sizeof child)) return true;
+    }
+    return false;
+}
+
 // What the forked task waits for. It may be done with it by now: its memory is read as such that may not be there.
 static word awaited(void) {
     word record = word_at(inherited.forked, TASK_WAITS), what;
@@ -222,7 +246,7 @@ static word awaited(void) {
 // The record of a group is a part of it.
 static word group_in(word awaited) {
     for (unsigned i = 0; i < inherited.groups_count; i++)
-        if (awaited <= inherited.groups[i] && inherited.groups[i] - awaited < 256) return awaited;
+        if (awaited <= inherited.groups[i] && inherited.groups[i] - awaited < 256 && !has_own_children(inherited.groups[i])) return awaited;
     return 0;
 }
 
@@ -264,7 +288,10 @@ void concurrency_become_child(void) {
         look_for_groups();
     }
     struct executor here = swift.current_executor();
-    if (here.identity) pointers_insert(&entered, here.identity);
+    if (!here.identity) return;
+    pointers_insert(&entered, here.identity);
+    // Who waits for the actor that the fork was called in is the parent's.
+    for (unsigned i = 0; !here.implementation && i < ACTOR_WAITING_WORDS; i++) ((word *)((char *)here.identity + ACTOR_WAITING))[i] = 0;
 }
 
 void concurrency_survivor_rests(void) {
@@ -286,6 +313,7 @@ const import concurrency_imports[] = {
     POINTER("$sScT5valuexvgTu", throwing_value_pointer)
     POINTER("$sScT6results6ResultOyxq_GvgTu", result_pointer)
     {"swift_task_switch", FROM_CONCURRENCY, (void *)gated_switch, (void **)&real_switch, FORKGUARD_RUNTIME_CONCURRENCY, 0, false},
+    {"swift_task_deinitOnExecutor", FROM_CONCURRENCY, (void *)gated_deinit, (void **)&real_deinit, FORKGUARD_RUNTIME_CONCURRENCY, 0, false},
     {"swift_task_create", FROM_CONCURRENCY, (void *)gated_create, (void **)&real_create, FORKGUARD_RUNTIME_CONCURRENCY, 0, false},
 };
 const size_t concurrency_imports_count = sizeof concurrency_imports / sizeof *concurrency_imports;

@@ -37,7 +37,7 @@ static const uint64_t tested[] = {UINT64_C(0x5231dab293a3fa2f)};
 // Of the thread-local variables the first two (src/shims/tsd.h).
 typedef struct thread_state {
     int32_t id;
-    const void *queue; // which the thread is running a block of
+    void *queue; // which the thread is running a block of
 } thread_state;
 
 static struct {
@@ -48,6 +48,7 @@ static struct {
     queue_offsets at;
     void (*atfork_child)(void);
     uint32_t (*main_handle)(void);
+    const char *(*label)(const void *);
 } kept;
 
 // The calling thread's. They are all that libdispatch has of such variables.
@@ -63,8 +64,11 @@ static bool main_is_bound(void) { return *(const uint32_t *)(kept.main_queue + k
 // run. libdispatch does that when the main thread ends, and this is it.
 static void *be_main_thread(void *context) {
     (void)context;
-    kept.atfork_child();
-    state_of_thread()->queue = kept.main_queue;
+    kept.label(NULL); // by any call libdispatch makes its variables of this thread
+    thread_state *state = state_of_thread();
+    // Not by dispatch_atfork_child: somebody may have used libdispatch since its state was put back.
+    __atomic_store_n(main_state(), (__atomic_load_n(main_state(), __ATOMIC_RELAXED) & ~(uint64_t)OWNER) | (uint32_t)state->id, __ATOMIC_RELEASE);
+    state->queue = kept.main_queue;
     return NULL;
 }
 
@@ -117,7 +121,7 @@ static int become_child(void *context) {
     }
     state = state_of_thread(); // dispatch_atfork_child has made one, if there was none
     process_become_child();
-    queues_become_child(state ? state->id : 0);
+    queues_become_child(state ? state->id : 0, in_block ? state->queue : NULL);
     if (was_used) concurrency_become_child();
     if (was_used) operations_become_child();
     return !in_block || state->queue == kept.main_queue || serve_main_queue() ? 0 : EAGAIN;
@@ -148,8 +152,9 @@ const char *dispatch_keep(bool untested) {
     kept.main_queue = dlsym(kept.library, "_dispatch_main_q");
     kept.atfork_child = (void (*)(void))dlsym(kept.library, "dispatch_atfork_child");
     kept.main_handle = (uint32_t (*)(void))dlsym(kept.library, "_dispatch_get_main_queue_handle_4CF");
+    kept.label = (const char *(*)(const void *))dlsym(kept.library, "dispatch_queue_get_label");
     void (*set_width)(void *, long) = (void (*)(void *, long))dlsym(kept.library, "dispatch_queue_set_width");
-    if (!offsets || offsets->version != 6 || !kept.main_queue || !kept.atfork_child || !kept.main_handle || !set_width)
+    if (!offsets || offsets->version != 6 || !kept.main_queue || !kept.atfork_child || !kept.main_handle || !kept.label || !set_width)
         return "libdispatch does not export what is needed";
     if (kept.main_queue < kept.memory.data || kept.main_queue + MAIN_QUEUE_SIZE > kept.memory.data + kept.memory.size) return "libdispatch's main queue is not among its variables";
     if (is_in_use()) return "libdispatch was in use before this was loaded";
@@ -169,6 +174,6 @@ const char *dispatch_keep(bool untested) {
 const import dispatch_imports[] = {
     {"dispatch_main", FROM_DISPATCH, (void *)gated_dispatch_main, (void **)&real_dispatch_main, FORKGUARD_RUNTIME_DISPATCH, 0, false},
     LOOP(posix_spawn)
-    LOOP(eventfd) LOOP(timerfd_create) LOOP(epoll_create1) LOOP(close)
+    LOOP(signalfd) LOOP(eventfd) LOOP(timerfd_create) LOOP(epoll_create1) LOOP(close)
 };
 const size_t dispatch_imports_count = sizeof dispatch_imports / sizeof *dispatch_imports;

@@ -3,16 +3,19 @@
 #ifndef FORKGUARD_LOOPS_H
 #define FORKGUARD_LOOPS_H
 
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 
 extern int (*real_eventfd)(unsigned count, int flags);
+extern int (*real_signalfd)(int descriptor, const sigset_t *signals, int flags);
 extern int (*real_timerfd_create)(int clock, int flags);
 extern int (*real_epoll_create1)(int flags);
 extern int (*real_close)(int descriptor);
 
-/// eventfd(2), timerfd_create(2), epoll_create1(2) and close(2) of libdispatch and of CoreFoundation.
+/// eventfd(2), signalfd(2), timerfd_create(2), epoll_create1(2) and close(2) of libdispatch and of CoreFoundation.
 int gated_eventfd(unsigned count, int flags);
+int gated_signalfd(int descriptor, const sigset_t *signals, int flags);
 int gated_timerfd_create(int clock, int flags);
 int gated_epoll_create1(int flags);
 int gated_close(int descriptor);

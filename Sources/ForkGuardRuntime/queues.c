@@ -32,6 +32,7 @@ static struct {
 } known;
 
 // Queues that were idle when the child came to them, and queues and sources that it made.
+static pointers shared = POINTERS_INITIALIZER("ForkGuardRuntime's concurrent queues");
 static pointers usable = POINTERS_INITIALIZER("ForkGuardRuntime's queues");
 
 
@@ -67,13 +68,16 @@ static const char *label_of(const void *queue) {
 
 static bool is_own(const void *queue) { return (const char *)queue >= known.own && (const char *)queue < known.own_end; }
 
-static bool is_idle(const void *queue) {
+// SHARED: nothing but blocks that share the queue with others, of which it lets some thousands in. Those of the parent's will not leave it, so a barrier would wait for ever.
+enum use { IDLE, SHARED, BUSY };
+
+static enum use use_of(const void *queue) {
     uint64_t state = (uint64_t)word_at(queue, known.at.serial - 8u);
     uint64_t width = *(const uint16_t *)((const char *)queue + known.at.width);
     void *last = word_at(queue, known.at.serial - 16u);
-    if ((state & OWNER) == (uint32_t)known.owner && known.owner) return true; // the forking thread itself is in a block of it
-    if (last || state & (OWNER | ENQUEUED | TRANSFERRED | ENQUEUED_ON_MANAGER | DIRTY | PENDING_BARRIER | IN_BARRIER)) return false;
-    return (state & WIDTH) >> WIDTH_SHIFT == FULL - width;
+    if ((state & OWNER) == (uint32_t)known.owner && known.owner) return last ? BUSY : IDLE; // the forking thread itself is in a block of it
+    if (last || state & (OWNER | ENQUEUED | TRANSFERRED | ENQUEUED_ON_MANAGER | DIRTY | PENDING_BARRIER | IN_BARRIER)) return BUSY;
+    return (state & WIDTH) >> WIDTH_SHIFT == FULL - width ? IDLE : width > 1 ? SHARED : BUSY;
 }
 
 // A URLSession's own, by the label that it gives it. Idle or not, its connections are the parent's.
@@ -86,7 +90,7 @@ static _Noreturn __attribute__((cold)) void refuse(const void *queue, const char
         forkguard_trap_misuse(NULL, text, "make a URLSession of the child's own; URLSession.shared is the child's own where the parent has not used it");
     }
     snprintf(text, sizeof text, "%s: the dispatch queue '%.120s' was in use by another thread of the parent at the fork, and nobody will finish what was going on there", used, label_of(queue));
-    forkguard_trap_misuse(NULL, text, "make a queue of the child's own, or have nothing going on in it when the process forks (ForkSafe's prepare)");
+    forkguard_trap_misuse(NULL, text, "make a queue of the child's own, or have nothing going on in it when the process forks: call sync on it in ForkSafe's prepare");
 }
 
 // ---- queues that pass on ----
@@ -163,16 +167,26 @@ static void *instead_of(void *queue) {
 
 // ---- what a child uses ----
 
+// Looks at one queue when the child comes to it; true when it may use it for what it wants.
+static bool may_use(void *queue, bool barrier) {
+    if (pointers_contain(&usable, queue)) return true;
+    if (pointers_contain(&shared, queue)) return !barrier;
+    enum use use = use_of(queue);
+    if (use == IDLE && !is_of_session(queue)) pointers_insert(&usable, queue);
+    else if (use == SHARED && !barrier) pointers_insert(&shared, queue);
+    // What another thread of the child may have done with it meanwhile comes after it has put it into a set.
+    else return pointers_contain(&usable, queue) || (!barrier && pointers_contain(&shared, queue));
+    return true;
+}
+
 // What it may use for `queue`.
 static void *for_child(void *queue, const char *use) {
     if (!queue || is_own(queue)) return queue;
-    if (pointers_contain(&usable, queue)) return queue;
+    bool barrier = strstr(use, "barrier") != NULL;
     void *fresh = instead_of(queue);
     if (fresh) return fresh;
-    // What another thread of the child may have done with it meanwhile comes after it has put it into the set.
     for (void *one = queue; one && !is_own(one); one = word_at(one, known.at.target))
-        if (!pointers_contain(&usable, one) && (!is_idle(one) || is_of_session(one)) && !pointers_contain(&usable, one)) refuse(one, use);
-    for (void *one = queue; one && !is_own(one); one = word_at(one, known.at.target)) pointers_insert(&usable, one);
+        if (!may_use(one, barrier && one == queue)) refuse(one, use);
     return queue;
 }
 
@@ -249,10 +263,24 @@ static bool is_parents_source(const void *object) {
         return real_##NAME(a, b, c, d); \
     }
 #define SOURCE_CALLS(CALL) \
-    CALL(dispatch_source_cancel) CALL(dispatch_source_set_timer) CALL(dispatch_source_merge_data) CALL(dispatch_resume) CALL(dispatch_activate) \
+    CALL(dispatch_source_cancel) CALL(dispatch_source_set_timer) CALL(dispatch_source_merge_data) \
     CALL(dispatch_source_set_event_handler) CALL(dispatch_source_set_event_handler_f) CALL(dispatch_source_set_cancel_handler) CALL(dispatch_source_set_cancel_handler_f) \
     CALL(dispatch_source_set_registration_handler) CALL(dispatch_source_set_registration_handler_f)
 SOURCE_CALLS(SOURCE_USES)
+
+// A queue that stood still comes alive.
+static void wake_up(void (*real)(void *), void *object, const char *use) {
+    if (in_child() && object) {
+        if (is_parents_source(object)) return;
+        if (!pointers_contain(&usable, object) && word_at(object, known.at.serial - 16u) && !pointers_contain(&usable, object)) refuse(object, use);
+    }
+    real(object);
+}
+
+static void (*real_resume)(void *);
+static void (*real_activate)(void *);
+static void gated_resume(void *object) { wake_up(real_resume, object, "dispatch_resume"); }
+static void gated_activate(void *object) { wake_up(real_activate, object, "dispatch_activate"); }
 
 static void (*real_release)(void *);
 
@@ -275,9 +303,13 @@ void queues_know(const queue_offsets *offsets, const object_memory *memory, void
     real_set_width = set_width;
 }
 
-void queues_become_child(int32_t owner) {
+void queues_become_child(int32_t owner, void *current) {
     known.owner = owner;
+    // What waits behind the block that forked is the parent's.
+    for (void *one = current; one && !is_own(one); one = word_at(one, known.at.target))
+        if (word_at(one, known.at.serial - 16u)) real_suspend(one);
     pointers_forget(&usable);
+    pointers_forget(&shared);
     for (unsigned i = 0; i < relays.count; i++) {
         // The forking thread may be in a task: the end of it would wake up what the parent had waiting there.
         void *used = relays.all[i].fresh ? relays.all[i].fresh : relays.all[i].inherited;
@@ -295,6 +327,8 @@ const import queue_imports[] = {
     SOURCE_CALLS(IMPORT)
     IMPORT(dispatch_async_f)
     {"dispatch_release", FROM_DISPATCH, (void *)gated_release, (void **)&real_release, FORKGUARD_RUNTIME_DISPATCH, 0, false},
+    {"dispatch_resume", FROM_DISPATCH, (void *)gated_resume, (void **)&real_resume, FORKGUARD_RUNTIME_DISPATCH, 0, false},
+    {"dispatch_activate", FROM_DISPATCH, (void *)gated_activate, (void **)&real_activate, FORKGUARD_RUNTIME_DISPATCH, 0, false},
     {"dispatch_suspend", FROM_DISPATCH, (void *)gated_suspend, (void **)&real_suspend, FORKGUARD_RUNTIME_DISPATCH, 0, false},
     {"dispatch_source_create", FROM_DISPATCH, (void *)gated_source_create, (void **)&real_source_create, FORKGUARD_RUNTIME_DISPATCH, 0, false},
     {"dispatch_queue_create", FROM_DISPATCH, (void *)gated_create, (void **)&real_create, FORKGUARD_RUNTIME_DISPATCH, 0, false},

@@ -17,8 +17,9 @@ typedef struct queue_offsets {
 /// At start. libdispatch's variables, and dispatch_queue_set_width.
 void queues_know(const queue_offsets *offsets, const object_memory *memory, void (*set_width)(void *, long));
 
-/// In the child, on its only thread, after the C phases and after libdispatch's state was put back. `owner`: the id by which libdispatch knows that thread, or 0.
-void queues_become_child(int32_t owner);
+/// In the child, on its only thread, after the C phases and after libdispatch's state was put back. `owner`: the id by which libdispatch knows that thread, or 0;
+/// `current`: the queue that it is in a block of, or NULL.
+void queues_become_child(int32_t owner, void *current);
 
 /// That thread goes on with no block that it was in.
 void queues_survivor_rests(void);

@@ -18,8 +18,11 @@ typedef uintptr_t word;
 /// Of a task.
 #define TASK_NEXT_WAITING 0x10 // who waits for the same task
 #define TASK_FLAGS 0x20
+#define TASK_ID 0x24 // its lower half
 #define JOB_KIND 0xff
 #define JOB_IS_TASK 0
+#define JOB_OF_ACTOR 0xc1 // runs what waits for an actor
+#define JOB_ACTOR 0x40
 #define TASK_IS_CHILD UINT32_C(0x01000000)
 #define TASK_IS_FUTURE UINT32_C(0x02000000)
 #define TASK_IS_IN_GROUP UINT32_C(0x04000000)
@@ -41,6 +44,8 @@ typedef uintptr_t word;
 #define ACTOR_STATE 0x20
 #define ACTOR_STATE_MASK 7
 #define ACTOR_IDLE 0
+#define ACTOR_WAITING 0x28 // the jobs that wait for it: the last that came, and the first and the last of each priority
+#define ACTOR_WAITING_WORDS 7
 
 /// The kind of an option with which a task is made: its first executor.
 #define OPTION_BEGINS_ON 0
