@@ -31,10 +31,9 @@ static struct {
     bool in_child;
 } known;
 
-// Queues that were idle when the child came to them, and queues and sources that it made.
-static pointers shared = POINTERS_INITIALIZER("ForkGuardRuntime's concurrent queues");
+// Queues that were idle when the child came to them, and queues and sources that it made; and queues that it may share, but for barriers.
 static pointers usable = POINTERS_INITIALIZER("ForkGuardRuntime's queues");
-
+static pointers shared = POINTERS_INITIALIZER("ForkGuardRuntime's concurrent queues");
 
 // A child that ran no handlers becomes one here.
 static bool in_child(void) {

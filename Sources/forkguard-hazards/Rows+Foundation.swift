@@ -130,8 +130,11 @@ extension Rows {
                 hammer: { hammer, number in
                     hammer.inside {
                         let latch = Latch<UInt64>()
-                        OperationQueue.main.addOperation { latch.give(number) }
+                        let operation = BlockOperation { latch.give(number) }
+                        OperationQueue.main.addOperation(operation)
                         Row.expect(latch.wait() == number, "operation-queue-main")
+                        // It has said its number before the queue has let go of it.
+                        while OperationQueue.main.operations.contains(operation) { sched_yield() }
                     }
                 },
                 check: { _ in

@@ -148,8 +148,9 @@ final class ForkGuardHazardsTests: XCTestCase {
             let line = try XCTUnwrap(HazardsProcess(["--support"]).output.split(separator: "\n").last)
             return try XCTUnwrap(Double(line.split(separator: " ")[1]))
         }
-        // A bound of the design, not a benchmark: the best of some, because the machine is shared.
-        XCTAssertLessThan(try XCTUnwrap(times.min()), 5)
+        // No figure, which is printed, but what would be wrong on any machine: 3 to 5 on a shared one, of which most is the walk over
+        // Foundation's imports.
+        XCTAssertLessThan(try XCTUnwrap(times.min()), 10)
         print("checks at start, with Foundation: \(times.min() ?? 0) to \(times.max() ?? 0) ms")
     }
 
