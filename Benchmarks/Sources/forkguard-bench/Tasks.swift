@@ -3,7 +3,7 @@ import Glibc
 /// What a task costs in a forked child of a process that uses Swift concurrency, next to its parent: a program of its own, with ForkGuardRuntime in it.
 func benchmarkTasks() {
     print("Swift concurrency in a forked child, next to its parent; medians of 25 turns each")
-    fflush(stdout)
+    fflush(nil)
     let path = directoryOfThisProgram() + "task-load"
     var arguments = [strdup(path), nil]
     unsetenv("FORKGUARD_RUNTIME")
