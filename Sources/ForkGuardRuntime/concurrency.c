@@ -300,8 +300,8 @@ void concurrency_survivor_rests(void) {
     __atomic_store_n(&inherited.rests, true, __ATOMIC_RELEASE);
 }
 
-#define IMPORT(NAME, ...) {#NAME, FROM_CONCURRENCY, (void *)gated_##NAME, (void **)&real_##NAME, FORKGUARD_RUNTIME_CONCURRENCY, 0, false},
 #define FUNCTION(NAME, FUNCTION) {NAME, FROM_CONCURRENCY, (void *)gated_##FUNCTION, (void **)&real_##FUNCTION, FORKGUARD_RUNTIME_CONCURRENCY, 0, false},
+#define IMPORT(NAME, ...) FUNCTION(#NAME, NAME)
 #define POINTER(NAME, POINTER) {NAME, FROM_CONCURRENCY, &POINTER, (void **)&real_##POINTER, FORKGUARD_RUNTIME_CONCURRENCY, 0, false},
 const import concurrency_imports[] = {
     LET_CALLS(IMPORT)
@@ -312,9 +312,9 @@ const import concurrency_imports[] = {
     POINTER("$sScTss5NeverORs_rlE5valuexvgTu", value_pointer)
     POINTER("$sScT5valuexvgTu", throwing_value_pointer)
     POINTER("$sScT6results6ResultOyxq_GvgTu", result_pointer)
-    {"swift_task_switch", FROM_CONCURRENCY, (void *)gated_switch, (void **)&real_switch, FORKGUARD_RUNTIME_CONCURRENCY, 0, false},
-    {"swift_task_deinitOnExecutor", FROM_CONCURRENCY, (void *)gated_deinit, (void **)&real_deinit, FORKGUARD_RUNTIME_CONCURRENCY, 0, false},
-    {"swift_task_create", FROM_CONCURRENCY, (void *)gated_create, (void **)&real_create, FORKGUARD_RUNTIME_CONCURRENCY, 0, false},
+    FUNCTION("swift_task_switch", switch)
+    FUNCTION("swift_task_deinitOnExecutor", deinit)
+    FUNCTION("swift_task_create", create)
 };
 const size_t concurrency_imports_count = sizeof concurrency_imports / sizeof *concurrency_imports;
 

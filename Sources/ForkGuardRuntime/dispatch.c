@@ -32,7 +32,6 @@ static const uint64_t tested[] = {UINT64_C(0x5231dab293a3fa2f)};
 
 #define MAIN_QUEUE_SIZE 128 // a cache line, twice (src/queue_internal.h, dispatch_queue_static_s)
 #define BOUND_TO_THREAD 0x00040000u
-#define OWNER 0x3fffffff // in its state
 
 // Of the thread-local variables the first two (src/shims/tsd.h).
 typedef struct thread_state {
@@ -67,7 +66,7 @@ static void *be_main_thread(void *context) {
     kept.label(NULL); // by any call libdispatch makes its variables of this thread
     thread_state *state = state_of_thread();
     // Not by dispatch_atfork_child: somebody may have used libdispatch since its state was put back.
-    __atomic_store_n(main_state(), (__atomic_load_n(main_state(), __ATOMIC_RELAXED) & ~(uint64_t)OWNER) | (uint32_t)state->id, __ATOMIC_RELEASE);
+    __atomic_store_n(main_state(), (__atomic_load_n(main_state(), __ATOMIC_RELAXED) & ~QUEUE_OWNER) | (uint32_t)state->id, __ATOMIC_RELEASE);
     state->queue = kept.main_queue;
     return NULL;
 }
@@ -102,7 +101,7 @@ static int become_child(void *context) {
     (void)context;
     thread_state *state = state_of_thread();
     // The main thread, which was bound to the main queue, goes back to it also when it is in another queue's block just now.
-    bool is_main = main_is_bound() && state && (uint32_t)state->id == (*main_state() & OWNER);
+    bool is_main = main_is_bound() && state && (uint32_t)state->id == (*main_state() & QUEUE_OWNER);
     bool in_block = state && state->id && state->queue && !is_main;
     forker_runs_main_queue = in_block && state->queue == kept.main_queue && !main_is_bound();
     int eventfd = (int)*main_eventfd() - 1;

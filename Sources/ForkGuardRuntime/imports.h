@@ -16,6 +16,9 @@
 #define FROM_CORE "libswiftCore.so"
 #define FROM_CONCURRENCY "libswift_Concurrency.so"
 
+/// What a call has in a register.
+typedef uintptr_t word;
+
 /// One function that is led through the gate.
 typedef struct import {
     const char *name;

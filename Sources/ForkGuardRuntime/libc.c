@@ -11,8 +11,6 @@
 #include "ForkGuardRuntime.h"
 #include "forkguard.h"
 
-typedef uintptr_t word;
-
 // All six words that a call may have in registers are passed on, and the one that comes back (System V ABI for x86-64, 3.2.3; AAPCS64, 6.8).
 #define GATED(NAME) \
     static void *real_##NAME; \

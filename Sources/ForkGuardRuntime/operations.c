@@ -21,8 +21,6 @@
 #define SWIFT __attribute__((swiftcall))
 #define SELF __attribute__((swift_context))
 
-typedef uintptr_t word;
-
 static word queue_type;
 static SWIFT word (*operation_count)(SELF void *queue);
 

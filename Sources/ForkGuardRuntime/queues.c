@@ -47,7 +47,6 @@ bool queues_in_child(void) { return in_child(); }
 //
 // One word says it (src/queue_internal.h, "dq_state demystified"); it lies before the serial number.
 
-#define OWNER UINT64_C(0x3fffffff)
 #define ENQUEUED UINT64_C(0x80000000)
 #define TRANSFERRED UINT64_C(0x40000000)
 #define ENQUEUED_ON_MANAGER UINT64_C(0x0000004000000000)
@@ -74,8 +73,8 @@ static enum use use_of(const void *queue) {
     uint64_t state = (uint64_t)word_at(queue, known.at.serial - 8u);
     uint64_t width = *(const uint16_t *)((const char *)queue + known.at.width);
     void *last = word_at(queue, known.at.serial - 16u);
-    if ((state & OWNER) == (uint32_t)known.owner && known.owner) return last ? BUSY : IDLE; // the forking thread itself is in a block of it
-    if (last || state & (OWNER | ENQUEUED | TRANSFERRED | ENQUEUED_ON_MANAGER | DIRTY | PENDING_BARRIER | IN_BARRIER)) return BUSY;
+    if ((state & QUEUE_OWNER) == (uint32_t)known.owner && known.owner) return last ? BUSY : IDLE; // the forking thread itself is in a block of it
+    if (last || state & (QUEUE_OWNER | ENQUEUED | TRANSFERRED | ENQUEUED_ON_MANAGER | DIRTY | PENDING_BARRIER | IN_BARRIER)) return BUSY;
     return (state & WIDTH) >> WIDTH_SHIFT == FULL - width ? IDLE : width > 1 ? SHARED : BUSY;
 }
 
@@ -167,12 +166,13 @@ static void *instead_of(void *queue) {
 // ---- what a child uses ----
 
 // Looks at one queue when the child comes to it; true when it may use it for what it wants.
-static bool may_use(void *queue, bool barrier) {
+static bool may_use(void *queue, const char *use) {
     if (pointers_contain(&usable, queue)) return true;
+    bool barrier = strstr(use, "barrier") != NULL;
     if (pointers_contain(&shared, queue)) return !barrier;
-    enum use use = use_of(queue);
-    if (use == IDLE && !is_of_session(queue)) pointers_insert(&usable, queue);
-    else if (use == SHARED && !barrier) pointers_insert(&shared, queue);
+    enum use now = use_of(queue);
+    if (now == IDLE && !is_of_session(queue)) pointers_insert(&usable, queue);
+    else if (now == SHARED && !barrier) pointers_insert(&shared, queue);
     // What another thread of the child may have done with it meanwhile comes after it has put it into a set.
     else return pointers_contain(&usable, queue) || (!barrier && pointers_contain(&shared, queue));
     return true;
@@ -181,15 +181,14 @@ static bool may_use(void *queue, bool barrier) {
 // What it may use for `queue`.
 static void *for_child(void *queue, const char *use) {
     if (!queue || is_own(queue)) return queue;
-    bool barrier = strstr(use, "barrier") != NULL;
     void *fresh = instead_of(queue);
     if (fresh) return fresh;
+    // To the queues that it is on, a barrier is a block like others.
     for (void *one = queue; one && !is_own(one); one = word_at(one, known.at.target))
-        if (!may_use(one, barrier && one == queue)) refuse(one, use);
+        if (!may_use(one, one == queue ? use : "its target")) refuse(one, use);
     return queue;
 }
 
-typedef uintptr_t word;
 #define QUEUE(ARGUMENT, NAME) \
     if (in_child()) ARGUMENT = (word)for_child((void *)ARGUMENT, NAME)
 
@@ -320,17 +319,18 @@ void queues_become_child(int32_t owner, void *current) {
 
 void queues_survivor_rests(void) { known.owner = 0; }
 
-#define IMPORT(NAME, ...) {#NAME, FROM_DISPATCH, (void *)gated_##NAME, (void **)&real_##NAME, FORKGUARD_RUNTIME_DISPATCH, 0, false},
+#define FUNCTION(NAME, FUNCTION) {NAME, FROM_DISPATCH, (void *)gated_##FUNCTION, (void **)&real_##FUNCTION, FORKGUARD_RUNTIME_DISPATCH, 0, false},
+#define IMPORT(NAME, ...) FUNCTION(#NAME, NAME)
 const import queue_imports[] = {
     QUEUE_CALLS(IMPORT)
     SOURCE_CALLS(IMPORT)
     IMPORT(dispatch_async_f)
-    {"dispatch_release", FROM_DISPATCH, (void *)gated_release, (void **)&real_release, FORKGUARD_RUNTIME_DISPATCH, 0, false},
-    {"dispatch_resume", FROM_DISPATCH, (void *)gated_resume, (void **)&real_resume, FORKGUARD_RUNTIME_DISPATCH, 0, false},
-    {"dispatch_activate", FROM_DISPATCH, (void *)gated_activate, (void **)&real_activate, FORKGUARD_RUNTIME_DISPATCH, 0, false},
-    {"dispatch_suspend", FROM_DISPATCH, (void *)gated_suspend, (void **)&real_suspend, FORKGUARD_RUNTIME_DISPATCH, 0, false},
-    {"dispatch_source_create", FROM_DISPATCH, (void *)gated_source_create, (void **)&real_source_create, FORKGUARD_RUNTIME_DISPATCH, 0, false},
-    {"dispatch_queue_create", FROM_DISPATCH, (void *)gated_create, (void **)&real_create, FORKGUARD_RUNTIME_DISPATCH, 0, false},
-    {"dispatch_queue_create_with_target", FROM_DISPATCH, (void *)gated_create_with_target, (void **)&real_create_with_target, FORKGUARD_RUNTIME_DISPATCH, 0, false},
+    FUNCTION("dispatch_release", release)
+    FUNCTION("dispatch_resume", resume)
+    FUNCTION("dispatch_activate", activate)
+    FUNCTION("dispatch_suspend", suspend)
+    FUNCTION("dispatch_source_create", source_create)
+    FUNCTION("dispatch_queue_create", create)
+    FUNCTION("dispatch_queue_create_with_target", create_with_target)
 };
 const size_t queue_imports_count = sizeof queue_imports / sizeof *queue_imports;

@@ -14,6 +14,9 @@ typedef struct queue_offsets {
     uint16_t version, label, label_size, flags, flags_size, serial, serial_size, width, width_size, running, running_size, suspended, suspended_size, target, target_size;
 } queue_offsets;
 
+/// In the word before the serial number, which says what is going on in a queue: the id of the thread that is at it.
+#define QUEUE_OWNER UINT64_C(0x3fffffff)
+
 /// At start. libdispatch's variables, and dispatch_queue_set_width.
 void queues_know(const queue_offsets *offsets, const object_memory *memory, void (*set_width)(void *, long));
 

@@ -273,8 +273,8 @@ __attribute__((constructor)) static void start(void) {
     tables[1] = (import_table){libc_imports, libc_imports_count};
     tables[2] = (import_table){queue_imports, queue_imports_count};
     tables[3] = (import_table){dispatch_imports, dispatch_imports_count};
-    tables[5] = (import_table){operation_imports, operation_imports_count};
     tables[4] = (import_table){concurrency_imports, concurrency_imports_count};
+    tables[5] = (import_table){operation_imports, operation_imports_count};
     if (!runtime.impossible) imports_find(tables, &runtime.impossible);
     for (unsigned i = 0; runtime.impossible && i < sizeof names / sizeof *names; i++) announce(names[i], 0, says(false, "%s", runtime.impossible));
     if (runtime.impossible) return;

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef uintptr_t word;
+#include "imports.h"
 
 /// What the runtime says of itself (_swift_concurrency_debug_internal_layout_version).
 #define TESTED_LAYOUT 1
