@@ -10,6 +10,9 @@ let libpq = Context.environment["FORKGUARD_LIBPQ"] != nil
 var cSettings: [CSetting] = [.define("_GNU_SOURCE", .when(platforms: [.linux]))]
 if strict { cSettings.append(.unsafeFlags(["-std=c17", "-Wall", "-Wextra", "-Werror"])) }
 
+// What is part of the library binds to itself (include/forkguard/base.h).
+let libraryCSettings = cSettings + [.define("FORKGUARD_BUILDS")]
+
 let package = Package(
     name: "ForkGuard",
     products: [
@@ -27,14 +30,14 @@ let package = Package(
             path: ".",
             sources: ["Sources/CForkGuard"],
             publicHeadersPath: "include",
-            cSettings: cSettings + [.headerSearchPath("Sources/CForkGuard")]
+            cSettings: libraryCSettings + [.headerSearchPath("Sources/CForkGuard")]
         ),
         .target(name: "ForkGuard", dependencies: ["CForkGuard"]),
         // The ways to fork that Swift hides, and reading the stack of a child that hangs.
         .target(name: "CForkGuardTesting", cSettings: cSettings),
         .target(name: "ForkGuardTesting", dependencies: ["ForkGuard", "CForkGuardTesting"]),
-        .target(name: "ForkGuardRuntime", dependencies: ["CForkGuard"], cSettings: cSettings),
-        .target(name: "ForkGuardProcessLocks", dependencies: ["ForkGuardRuntime"], cSettings: cSettings),
+        .target(name: "ForkGuardRuntime", dependencies: ["CForkGuard"], cSettings: libraryCSettings),
+        .target(name: "ForkGuardProcessLocks", dependencies: ["ForkGuardRuntime"], cSettings: libraryCSettings),
         .executableTarget(name: "forkguard-demo", dependencies: ["ForkGuard"]),
         .executableTarget(
             name: "forkguard-hazards", dependencies: ["CForkGuardTesting", "ForkGuard", "ForkGuardProcessLocks", "ForkGuardRuntime"],

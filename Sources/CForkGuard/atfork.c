@@ -21,6 +21,7 @@
 
 #include "atfork.h"
 
+#include "copy.h"
 #include "descriptor.h"
 #include "foreign.h"
 #include "gate.h"
@@ -505,7 +506,10 @@ static int prepare_or_refuse(forkguard_slot *slot, uint32_t flags) {
 
 static pid_t fork_closing(uint32_t flags, const descriptors *closes);
 
-pid_t forkguard_fork(uint32_t flags) { return fork_closing(flags, NULL); }
+pid_t forkguard_fork(uint32_t flags) {
+    FOLLOW(fork, flags);
+    return fork_closing(flags, NULL);
+}
 
 static int compare_numbers(const void *left, const void *right) {
     int a = *(const int *)left, b = *(const int *)right;
@@ -513,6 +517,7 @@ static int compare_numbers(const void *left, const void *right) {
 }
 
 pid_t forkguard_fork_closing(uint32_t flags, const int *kept, size_t count) {
+    FOLLOW(fork_closing, flags, kept, count);
     descriptors *closes = malloc(sizeof *closes + count * sizeof *kept);
     if (!closes) return -1;
     closes->count = count;
@@ -570,6 +575,12 @@ enum { STARTED_NOT = 0, STARTED = 1 }; // or the id of the process that is start
 
 static uint32_t started;
 
+static void end_start(int saved_errno) {
+    errno = saved_errno;
+    __atomic_store_n(&started, STARTED, __ATOMIC_RELEASE);
+    platform_wake(&started, INT_MAX);
+}
+
 void forkguard_start(void) {
     if (FORKGUARD_LIKELY(__atomic_load_n(&started, __ATOMIC_ACQUIRE) == STARTED)) return;
     uint32_t underway = (uint32_t)getpid() << 1;
@@ -583,11 +594,15 @@ void forkguard_start(void) {
         }
     }
     int saved = errno;
+    platform_pin((const void *)(uintptr_t)forkguard_start);
+    if (!copy_settle()) {
+        end_start(saved);
+        return;
+    }
     forking.handlers = platform_atfork(atfork_prepare, atfork_parent, atfork_child) == 0;
     if (!forking.handlers)
         report_say((const char *const[]){"pthread_atfork(3) failed: only forkguard_fork prepares a fork, others are discovered late", NULL});
     report_start();
-    platform_pin((const void *)(uintptr_t)forkguard_start);
     generation_start(forking.handlers);
     if (!generation_has_page())
         report_say((const char *const[]){
@@ -595,9 +610,7 @@ void forkguard_start(void) {
             "process id", NULL,
         });
     gate_start();
-    errno = saved;
-    __atomic_store_n(&started, STARTED, __ATOMIC_RELEASE);
-    platform_wake(&started, INT_MAX);
+    end_start(saved);
 }
 
 // The linker drops a constructor from a static library unless something refers to its object; everything that can be called here refers to

@@ -11,6 +11,7 @@
 #include "forkguard/condition.h"
 
 #include "forkguard/generation.h"
+#include "copy.h"
 #include "gate.h"
 #include "platform/platform.h"
 #include "trap.h"
@@ -30,6 +31,7 @@ static void count_in(forkguard_condition_t *condition, uint64_t generation) {
 }
 
 int forkguard_condition_wait(forkguard_condition_t *condition, forkguard_lock_t *lock, uint64_t deadline) {
+    FOLLOW(condition_wait, condition, lock, deadline);
     if (!forkguard_lock_is_mine(lock)) trap_condition(condition, lock);
     __atomic_store_n(&condition->lock, lock, __ATOMIC_RELAXED);
     count_in(condition, forkguard_generation());
@@ -64,5 +66,11 @@ static void wake(forkguard_condition_t *condition, int count) {
     else platform_wake(&condition->signals, count);
 }
 
-void forkguard_condition_signal(forkguard_condition_t *condition) { wake(condition, 1); }
-void forkguard_condition_broadcast(forkguard_condition_t *condition) { wake(condition, INT_MAX); }
+void forkguard_condition_signal(forkguard_condition_t *condition) {
+    FOLLOW(condition_signal, condition);
+    wake(condition, 1);
+}
+void forkguard_condition_broadcast(forkguard_condition_t *condition) {
+    FOLLOW(condition_broadcast, condition);
+    wake(condition, INT_MAX);
+}

@@ -19,6 +19,8 @@
 
 #include "descriptor.h"
 
+#include "copy.h"
+
 #include "gate.h"
 #include "platform/platform.h"
 
@@ -106,6 +108,7 @@ static entry *make(int number) {
 }
 
 int forkguard_descriptor_adopt(int number, uint32_t policy, forkguard_descriptor_t *token) {
+    FOLLOW(descriptor_adopt, number, policy, token);
     if (policy > FORKGUARD_KEEP) return EINVAL;
     if (number >= NUMBERS) return EMFILE;
     int saved = errno;
@@ -139,6 +142,7 @@ static int gone(const forkguard_descriptor_t *token) { return forkguard_is_curre
 static bool is_treated(const entry *entry) { return forkguard_is_current(__atomic_load_n(&entry->generation, __ATOMIC_RELAXED)); }
 
 int forkguard_descriptor_enter(const forkguard_descriptor_t *token) {
+    FOLLOW(descriptor_enter, token);
     entry *entry = find(token->number);
     if (!entry) return EBADF;
     uint64_t seen = load(entry);
@@ -164,6 +168,7 @@ static void give_up_or_close(entry *entry, int number) {
 }
 
 void forkguard_descriptor_leave(const forkguard_descriptor_t *token) {
+    FOLLOW(descriptor_leave, token);
     entry *entry = find(token->number);
     if (!entry) return;
     uint64_t seen = load(entry);
@@ -214,6 +219,7 @@ static int begin_close(entry *entry, const forkguard_descriptor_t *token, bool *
 }
 
 int forkguard_descriptor_close(const forkguard_descriptor_t *token) {
+    FOLLOW(descriptor_close, token);
     entry *entry = find(token->number);
     if (!entry) return EBADF;
     forkguard_generation(); // a child that nobody told finds out before it looks
@@ -233,6 +239,7 @@ int forkguard_descriptor_close(const forkguard_descriptor_t *token) {
 }
 
 int forkguard_descriptor_release(const forkguard_descriptor_t *token) {
+    FOLLOW(descriptor_release, token);
     entry *entry = find(token->number);
     if (!entry) return EBADF;
     uint64_t seen = load(entry);
@@ -245,7 +252,10 @@ int forkguard_descriptor_release(const forkguard_descriptor_t *token) {
     return 0;
 }
 
-size_t forkguard_descriptor_count(void) { return __atomic_load_n(&adopted, __ATOMIC_RELAXED); }
+size_t forkguard_descriptor_count(void) {
+    FOLLOW(descriptor_count);
+    return __atomic_load_n(&adopted, __ATOMIC_RELAXED);
+}
 
 bool descriptor_is_used(void) { return __atomic_load_n(&numbers, __ATOMIC_RELAXED) != 0; }
 

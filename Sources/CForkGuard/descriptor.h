@@ -5,6 +5,8 @@
 
 #include "forkguard/descriptor.h"
 
+FORKGUARD_PRIVATE_BEGIN
+
 /// What was done with them in this child.
 extern struct descriptors_in_child {
     uint32_t tombstoned, reopened, kept;
@@ -25,5 +27,7 @@ void descriptor_child(uint64_t generation);
 
 /// Closes everything from 3 on that is neither registered nor in `kept`, which is sorted. After descriptor_child.
 void descriptor_close_others(const int *kept, size_t count);
+
+FORKGUARD_PRIVATE_END
 
 #endif

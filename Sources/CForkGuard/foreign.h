@@ -6,6 +6,8 @@
 #include "gate.h"
 #include "registry.h"
 
+FORKGUARD_PRIVATE_BEGIN
+
 /// By the forker, while the gate is closed and all are quiet: takes every lock. False when somebody has one: then none is held on return, and the
 /// gate must be opened for a while. `last`: there is no time left; those that cannot be had are marked, and it is true.
 bool foreign_take(forkguard_slot *forker, bool last);
@@ -42,5 +44,7 @@ void foreign_child(const forkguard_slot *survivor, bool prepared);
 
 /// After the C phases, before child hooks: what must not be done in them. Nothing when it was done.
 void foreign_finish_child(void);
+
+FORKGUARD_PRIVATE_END
 
 #endif

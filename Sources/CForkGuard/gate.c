@@ -29,6 +29,8 @@
 
 #include "gate.h"
 
+#include "copy.h"
+
 #include "atfork.h"
 #include "foreign.h"
 #include "generation.h"
@@ -130,11 +132,15 @@ static void store_gate(uint32_t word) { __atomic_store_n(&forkguard_page.word.ga
 
 // ---- the deadline ----
 
-uint32_t forkguard_deadline_ms(void) { return __atomic_load_n(&gate.deadline_ms, __ATOMIC_RELAXED); }
+uint32_t forkguard_deadline_ms(void) {
+    FOLLOW(deadline_ms);
+    return __atomic_load_n(&gate.deadline_ms, __ATOMIC_RELAXED);
+}
 
 uint64_t gate_deadline(void) { return platform_nanoseconds() + forkguard_deadline_ms() * MILLISECOND; }
 
 int forkguard_set_deadline_ms(uint32_t milliseconds) {
+    FOLLOW(set_deadline_ms, milliseconds);
     if (milliseconds == 0 || milliseconds > LONGEST_DEADLINE_MS) return EINVAL;
     __atomic_store_n(&gate.deadline_ms, milliseconds, __ATOMIC_RELAXED);
     return 0;
@@ -305,6 +311,7 @@ void gate_wake_forker(void) {
 }
 
 void forkguard_gate_left(forkguard_slot *slot) {
+    FOLLOW(gate_left, slot);
     if (load_gate() == FORKGUARD_GATE_FENCED) __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (slot->held == 0 && load_gate() == FORKGUARD_GATE_CLOSED) gate_wake_forker();
 }
@@ -457,7 +464,10 @@ static bool forget_condition(forkguard_slot *slot, void *condition) {
     return true;
 }
 
-void forkguard_section_forget(const void *condition) { gate_each(forget_condition, (void *)(uintptr_t)condition); }
+void forkguard_section_forget(const void *condition) {
+    FOLLOW(section_forget, condition);
+    gate_each(forget_condition, (void *)(uintptr_t)condition);
+}
 
 // The owner of a lock that is not ours, which `slot` sleeps for; pinned. Who waits on a condition waits for nobody in particular.
 static uint64_t owner_of_other(const forkguard_slot *slot) {
@@ -840,6 +850,7 @@ static void remember_id(const forkguard_slot *survivor) {
 }
 
 size_t forkguard_survivor_ids(int32_t *ids, size_t count, int32_t *now) {
+    FOLLOW(survivor_ids, ids, count, now);
     const forkguard_slot *survivor = gate.before.count ? gate_slot_of(gate.before.serial) : NULL;
     if (!survivor) return 0;
     *now = survivor->thread_id;
@@ -848,11 +859,15 @@ size_t forkguard_survivor_ids(int32_t *ids, size_t count, int32_t *now) {
 }
 
 void forkguard_survivor_rests(void) {
+    FOLLOW(survivor_rests);
     gate.before.count = 0;
     support_survivor_rests();
 }
 
-bool forkguard_thread_vanished(int32_t thread_id) { return gate.horizon != 0 && thread_id > 0 && !platform_thread_is_ours(thread_id); }
+bool forkguard_thread_vanished(int32_t thread_id) {
+    FOLLOW(thread_vanished, thread_id);
+    return gate.horizon != 0 && thread_id > 0 && !platform_thread_is_ours(thread_id);
+}
 
 void gate_child(forkguard_slot *survivor, bool prepared, bool owed) {
     // Before the horizon moves, while those of the parent still count as live.

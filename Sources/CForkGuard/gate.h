@@ -7,6 +7,8 @@
 #include "forkguard/lock.h"
 #include "forkguard/report.h"
 
+FORKGUARD_PRIVATE_BEGIN
+
 // How a thread's own fork goes: its slot's `fork_state`.
 enum fork_state {
     FORK_NONE = 0,
@@ -128,5 +130,7 @@ void gate_each(gate_visit visit, void *context);
 
 /// Fills in who holds what, as far as it can be told.
 void gate_describe(const forkguard_slot *slot, uint32_t mark, forkguard_holder *holder);
+
+FORKGUARD_PRIVATE_END
 
 #endif

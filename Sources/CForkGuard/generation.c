@@ -20,6 +20,8 @@
 
 #include "generation.h"
 
+#include "copy.h"
+
 #include "atfork.h"
 #include "forkguard/atfork.h"
 #include "platform/platform.h"
@@ -38,6 +40,7 @@ static struct {
 } known;
 
 unsigned forkguard_detection(void) {
+    FOLLOW(detection);
     forkguard_start();
     return known.detection;
 }
@@ -96,6 +99,7 @@ void generation_discover(void) {
 }
 
 uint64_t forkguard_generation_slow(void) {
+    FOLLOW(generation_slow);
     forkguard_start();
     generation_discover();
     atfork_run_owed_hooks();

@@ -5,6 +5,8 @@
 
 #include "forkguard/generation.h"
 
+FORKGUARD_PRIVATE_BEGIN
+
 /// Asks the kernel for the page and publishes the first generation. Once, at start.
 void generation_start(bool handlers);
 
@@ -29,5 +31,7 @@ uint64_t generation_known(void);
 
 /// Child hooks have run: the inline question may be answered by the page.
 void generation_publish(void);
+
+FORKGUARD_PRIVATE_END
 
 #endif

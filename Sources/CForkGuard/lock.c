@@ -10,6 +10,7 @@
 
 #include "forkguard/lock.h"
 
+#include "copy.h"
 #include "gate.h"
 #include "generation.h"
 #include "platform/platform.h"
@@ -19,6 +20,7 @@
 #include <errno.h>
 
 #include "forkguard/atfork.h"
+#include "forkguard/section.h"
 
 // A section of the kind that one spins for is over within a microsecond or so; a pause is some 10 to 40 ns.
 #define SPINS 40
@@ -110,10 +112,17 @@ static int lock_slow(forkguard_lock_t *lock, bool counted, bool may_sleep) {
     return FORKGUARD_BUSY;
 }
 
-int forkguard_lock_slow(forkguard_lock_t *lock, bool counted) { return lock_slow(lock, counted, true); }
-int forkguard_trylock_slow(forkguard_lock_t *lock, bool counted) { return lock_slow(lock, counted, false); }
+int forkguard_lock_slow(forkguard_lock_t *lock, bool counted) {
+    FOLLOW(lock_slow, lock, counted);
+    return lock_slow(lock, counted, true);
+}
+int forkguard_trylock_slow(forkguard_lock_t *lock, bool counted) {
+    FOLLOW(trylock_slow, lock, counted);
+    return lock_slow(lock, counted, false);
+}
 
 void forkguard_unlock_slow(forkguard_lock_t *lock) {
+    FOLLOW(unlock_slow, lock);
     forkguard_slot *slot = forkguard_thread_slot;
     uint64_t seen = __atomic_load_n(&lock->word, __ATOMIC_RELAXED);
     uint64_t owner = seen >> FORKGUARD_WORD_SHIFT;
@@ -137,14 +146,17 @@ void forkguard_unlock_slow(forkguard_lock_t *lock) {
         slot->wakes_after = NULL;
         platform_wake(slot->wakes_on, slot->wakes);
     }
+    forkguard_section_end(slot);
 }
 
 bool forkguard_lock_is_mine(const forkguard_lock_t *lock) {
+    FOLLOW(lock_is_mine, lock);
     const forkguard_slot *slot = forkguard_thread_slot;
     return slot && __atomic_load_n(&lock->word, __ATOMIC_RELAXED) >> FORKGUARD_WORD_SHIFT == slot->serial;
 }
 
 int forkguard_lock_mark_consistent(forkguard_lock_t *lock) {
+    FOLLOW(lock_mark_consistent, lock);
     if (!forkguard_lock_is_mine(lock)) return EPERM;
     __atomic_and_fetch(&lock->word, ~(uint64_t)FORKGUARD_WORD_TORN, __ATOMIC_RELAXED);
     lock->reserved = 0;
@@ -152,6 +164,7 @@ int forkguard_lock_mark_consistent(forkguard_lock_t *lock) {
 }
 
 bool forkguard_lock_is_torn(forkguard_lock_t *lock) {
+    FOLLOW(lock_is_torn, lock);
     forkguard_generation(); // a child that nobody told finds out first
     uint64_t seen = __atomic_load_n(&lock->word, __ATOMIC_ACQUIRE);
     uint64_t owner = seen >> FORKGUARD_WORD_SHIFT;
@@ -159,6 +172,7 @@ bool forkguard_lock_is_torn(forkguard_lock_t *lock) {
 }
 
 size_t forkguard_held_locks(forkguard_lock_t *locks, size_t count) {
+    FOLLOW(held_locks, locks, count);
     const forkguard_slot *slot = forkguard_thread_slot;
     size_t found = 0;
     for (unsigned i = 0; slot && i < FORKGUARD_LOCKS_REMEMBERED && found < count; i++) {

@@ -10,6 +10,8 @@
 
 #include "mutex.h"
 
+#include "copy.h"
+
 #include "foreign.h"
 
 #include "platform/platform.h"
@@ -274,7 +276,10 @@ static bool is_whole(const forkguard_foreign_lock *lock) {
     return lock->lock && operations && operations->reinitialize && (!operations->try_lock || operations->unlock);
 }
 
-uint64_t forkguard_register_lock(const forkguard_foreign_lock *lock) { return is_whole(lock) ? registry_add_lock(lock) : refuse(EINVAL); }
+uint64_t forkguard_register_lock(const forkguard_foreign_lock *lock) {
+    FOLLOW(register_lock, lock);
+    return is_whole(lock) ? registry_add_lock(lock) : refuse(EINVAL);
+}
 
 #if TELLS
 
@@ -288,14 +293,17 @@ static uint64_t add(void *lock, const forkguard_foreign_lock *made, const forkgu
 }
 
 uint64_t forkguard_register_mutex(pthread_mutex_t *mutex, const forkguard_foreign_lock *made) {
+    FOLLOW(register_mutex, mutex, made);
     return add(mutex, made, &mutex_operations, mutex ? mutex_refusal(mutex) : EINVAL);
 }
 
 uint64_t forkguard_register_rwlock(pthread_rwlock_t *rwlock, const forkguard_foreign_lock *made) {
+    FOLLOW(register_rwlock, rwlock, made);
     return add(rwlock, made, &rwlock_operations, rwlock ? rwlock_refusal(rwlock) : EINVAL);
 }
 
 uint64_t forkguard_register_condition(pthread_cond_t *condition, const forkguard_foreign_lock *made) {
+    FOLLOW(register_condition, condition, made);
     return add(condition, made, &condition_operations, condition ? condition_refusal(condition) : EINVAL);
 }
 

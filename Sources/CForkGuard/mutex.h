@@ -5,8 +5,14 @@
 
 #include <stdint.h>
 
+#include "forkguard/base.h"
+
+FORKGUARD_PRIVATE_BEGIN
+
 /// The id that the C library notes in a mutex which the calling thread locks, or 0 where that cannot be told. The kernel's, but in a child of a bare system
 /// call (clone, SYS_fork), where the C library still has the parent's.
 int32_t mutex_thread_id(void);
+
+FORKGUARD_PRIVATE_END
 
 #endif

@@ -10,6 +10,8 @@
 #include "forkguard/generation.h"
 #include "forkguard/report.h"
 
+FORKGUARD_PRIVATE_BEGIN
+
 typedef struct process_state {
     struct {
         uint32_t guard; // 0 free, 1 taken, 2 taken and somebody sleeps
@@ -35,5 +37,7 @@ typedef struct process_state {
 
 _Static_assert(sizeof forkguard_page.word <= PROCESS_STATE_OFFSET, "it begins after what is public");
 _Static_assert(PROCESS_STATE_OFFSET + sizeof(process_state) <= FORKGUARD_PAGE_SIZE, "it fits on the page");
+
+FORKGUARD_PRIVATE_END
 
 #endif

@@ -10,6 +10,8 @@
 
 #include "registry.h"
 
+#include "copy.h"
+
 #include "foreign.h"
 #include "gate.h"
 #include "platform/platform.h"
@@ -270,7 +272,10 @@ static uint64_t add(const forkguard_resource *resource, const forkguard_foreign_
     }
 }
 
-uint64_t forkguard_register_resource(const forkguard_resource *resource) { return add(resource, NULL); }
+uint64_t forkguard_register_resource(const forkguard_resource *resource) {
+    FOLLOW(register_resource, resource);
+    return add(resource, NULL);
+}
 
 uint64_t registry_add_lock(const forkguard_foreign_lock *lock) {
     forkguard_resource resource = {.name = lock->name, .probe = lock->probe, .release = lock->release, .context = lock->context};
@@ -278,6 +283,7 @@ uint64_t registry_add_lock(const forkguard_foreign_lock *lock) {
 }
 
 uint64_t forkguard_registration_of(const void *identity) {
+    FOLLOW(registration_of, identity);
     lock_registry();
     node *node = find_lock(identity);
     uint64_t id = node ? node->id : 0;
@@ -303,6 +309,7 @@ static void await_disuse(registry_lock *lock) {
 }
 
 int forkguard_unregister(uint64_t id) {
+    FOLLOW(unregister, id);
     node *released = NULL;
     lock_registry();
     node *node = find_node(id);
@@ -318,13 +325,18 @@ int forkguard_unregister(uint64_t id) {
 }
 
 const char *forkguard_current_hook(void) {
+    FOLLOW(current_hook);
     const forkguard_slot *slot = forkguard_thread_slot;
     return slot && slot->fork_state == FORK_HOOKS ? registry.running : NULL;
 }
 
-const char *forkguard_running_hook(void) { return __atomic_load_n(&registry.running, __ATOMIC_ACQUIRE); }
+const char *forkguard_running_hook(void) {
+    FOLLOW(running_hook);
+    return __atomic_load_n(&registry.running, __ATOMIC_ACQUIRE);
+}
 
 size_t forkguard_registered_count(void) {
+    FOLLOW(registered_count);
     lock_registry();
     size_t live = live_registrations();
     unlock_registry();

@@ -6,6 +6,8 @@
 #include "forkguard/foreign.h"
 #include "forkguard/registry.h"
 
+FORKGUARD_PRIVATE_BEGIN
+
 enum registry_phase { REGISTRY_PREPARE, REGISTRY_PARENT, REGISTRY_CHILD, REGISTRY_CHILD_FIRST_USE, REGISTRY_CHILD_ALL };
 
 /// Begins a fork: its ordinal. Whoever is registered from now on is not told about it.
@@ -63,5 +65,7 @@ void registry_drop_gone(void);
 
 /// Whether somebody waits for the first use.
 bool registry_has_first_use(void);
+
+FORKGUARD_PRIVATE_END
 
 #endif

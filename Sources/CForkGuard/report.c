@@ -5,6 +5,8 @@
 
 #include "report.h"
 
+#include "copy.h"
+
 #include "generation.h"
 #include "platform/platform.h"
 #include "process.h"
@@ -147,6 +149,7 @@ void report_publish_short(uint32_t side, int32_t other_pid, uint64_t copy_nanose
 }
 
 int forkguard_last_report(forkguard_report *report) {
+    FOLLOW(last_report, report);
     forkguard_generation(); // a child that nobody told finds out first, and reports that
     memset(report, 0, sizeof *report);
     for (;;) {

@@ -5,6 +5,8 @@
 
 #include "forkguard/report.h"
 
+FORKGUARD_PRIVATE_BEGIN
+
 /// Text in a buffer of fixed size, cut at its end. No allocation, no lock, no locale.
 typedef struct text_buffer {
     char *text;
@@ -56,5 +58,7 @@ const char *report_mark_text(uint32_t mark);
 
 /// The child's C phase: no other thread is publishing.
 void report_child(void);
+
+FORKGUARD_PRIVATE_END
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "forkguard/section.h"
 
+#include "copy.h"
 #include "gate.h"
 #include "platform/platform.h"
 #include "turn.h"
@@ -13,6 +14,7 @@
 static FORKGUARD_THREAD_LOCAL bool making_slot FORKGUARD_TLS_MODEL;
 
 forkguard_slot *forkguard_section_begin_slow(void) {
+    FOLLOW(section_begin_slow);
     if (making_slot) return NULL;
     making_slot = true;
     forkguard_slot *slot = gate_slot();
@@ -22,12 +24,24 @@ forkguard_slot *forkguard_section_begin_slow(void) {
     return slot;
 }
 
+forkguard_slot *forkguard_section_slot_slow(void) {
+    FOLLOW(section_slot_slow);
+    return forkguard_thread_slot;
+}
+
+uint32_t forkguard_sections_held_slow(void) {
+    const forkguard_slot *slot = forkguard_section_slot_slow();
+    return slot ? slot->held : 0;
+}
+
 void forkguard_section_enter_slow(forkguard_slot *slot) {
+    FOLLOW(section_enter_slow, slot);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     gate_enter_section(slot);
 }
 
 void forkguard_section_sleep(forkguard_slot *slot, void *lock, void *condition, const forkguard_sleep_operations *operations) {
+    FOLLOW(section_sleep, slot, lock, condition, operations);
     // The note first: from the moment that it is counted out the lock may come.
     gate_note_sleep(slot, lock, condition, operations);
     // A forker that must sleep between its closed gate and the fork, in somebody's prepare handler, would wait for ever for one that waits for the gate.
@@ -37,6 +51,7 @@ void forkguard_section_sleep(forkguard_slot *slot, void *lock, void *condition, 
 }
 
 bool forkguard_section_wake(forkguard_slot *slot) {
+    FOLLOW(section_wake, slot);
     __atomic_store_n(&slot->held, slot->held + 1, __ATOMIC_SEQ_CST); // R1
     if (__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_SEQ_CST) == FORKGUARD_GATE_CLOSED && gate_holds_back(slot)) {
         // It may be copied here: not counted when the forker looked, with the lock in hand, and with its note.
@@ -48,6 +63,7 @@ bool forkguard_section_wake(forkguard_slot *slot) {
 }
 
 void forkguard_section_park(forkguard_slot *slot) {
+    FOLLOW(section_park, slot);
     gate_note_sleep(slot, NULL, NULL, NULL);
     gate_enter_section(slot);
 }
@@ -55,6 +71,7 @@ void forkguard_section_park(forkguard_slot *slot) {
 bool forkguard_read_memory(void *to, const void *from, size_t size) { return platform_read(to, from, size); }
 
 uint64_t forkguard_section_patience(forkguard_slot *slot, int32_t owner) {
+    FOLLOW(section_patience, slot, owner);
     if (slot->fork_state != FORK_HOOKS) return 0;
     const forkguard_slot *holder = gate_slot_of_mutex_id(owner);
     forkguard_slot *waiter = holder ? gate_waiter_at(__atomic_load_n(&holder->serial, __ATOMIC_ACQUIRE)) : NULL;

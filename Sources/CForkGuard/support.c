@@ -2,6 +2,8 @@
 
 #include "support.h"
 
+#include "copy.h"
+
 #include "report.h"
 
 #include <string.h>
@@ -15,7 +17,10 @@ static bool thread_ids;
 
 static void (*survivor_rests)(void);
 
-void forkguard_announce_rest(void (*rests)(void)) { __atomic_store_n(&survivor_rests, rests, __ATOMIC_RELEASE); }
+void forkguard_announce_rest(void (*rests)(void)) {
+    FOLLOW(announce_rest, rests);
+    __atomic_store_n(&survivor_rests, rests, __ATOMIC_RELEASE);
+}
 
 void support_survivor_rests(void) {
     void (*rests)(void) = __atomic_load_n(&survivor_rests, __ATOMIC_ACQUIRE);
@@ -25,6 +30,7 @@ void support_survivor_rests(void) {
 bool support_cures_thread_ids(void) { return __atomic_load_n(&thread_ids, __ATOMIC_RELAXED); }
 
 void forkguard_announce_cure(const char *name, bool on, const char *explanation) {
+    FOLLOW(announce_cure, name, on, explanation);
     if (strcmp(name, "thread-ids") == 0) __atomic_store_n(&thread_ids, on, __ATOMIC_RELAXED);
     forkguard_lock(&lock);
     size_t i = 0;
@@ -39,6 +45,7 @@ void forkguard_announce_cure(const char *name, bool on, const char *explanation)
 }
 
 size_t forkguard_cures(forkguard_cure *copies, size_t count) {
+    FOLLOW(cures, copies, count);
     forkguard_lock(&lock);
     size_t all = known;
     for (size_t i = 0; i < all && i < count; i++) copies[i] = cures[i];

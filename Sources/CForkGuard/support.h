@@ -5,10 +5,14 @@
 
 #include "forkguard/support.h"
 
+FORKGUARD_PRIVATE_BEGIN
+
 /// Whether "thread-ids" is on. Async-signal-safe.
 bool support_cures_thread_ids(void);
 
 /// The calling thread, which survived, only waits from now on.
 void support_survivor_rests(void);
+
+FORKGUARD_PRIVATE_END
 
 #endif

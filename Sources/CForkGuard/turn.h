@@ -8,6 +8,8 @@
 
 #include "forkguard/gate.h"
 
+FORKGUARD_PRIVATE_BEGIN
+
 /// What a slot's `waits_for_turn` may be.
 enum { TURN_NOT = 0, TURN_WAITS = 1, TURN_LENT = 2 };
 
@@ -26,5 +28,7 @@ bool turn_lend(forkguard_slot *slot, forkguard_slot *borrower);
 
 /// The child's C phase. `keeps`: the survivor is in the middle of its own fork's phases.
 void turn_child(forkguard_slot *survivor, bool keeps);
+
+FORKGUARD_PRIVATE_END
 
 #endif

@@ -8,6 +8,8 @@
 
 #include "imports.h"
 
+FORKGUARD_PRIVATE_BEGIN
+
 /// After what is real was found, before it is led: makes the wrappers of what is called by way of a pointer to it.
 void concurrency_found(void);
 
@@ -25,5 +27,7 @@ void concurrency_resumes(const void *job);
 
 extern const import concurrency_imports[];
 extern const size_t concurrency_imports_count;
+
+FORKGUARD_PRIVATE_END
 
 #endif

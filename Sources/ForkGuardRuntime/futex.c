@@ -89,7 +89,7 @@ static long lock_by_hand(int32_t *word, int32_t survivor, int32_t self) {
         if (holder == HOLDER_VANISHED) refuse(word, owner);
         if (owner == self || (holder == HOLDER_SURVIVED && survivor == self)) return fails(EDEADLK);
         bool counted = word == once_word();
-        forkguard_slot *slot = forkguard_thread_slot;
+        forkguard_slot *slot = forkguard_section_slot();
         if (counted) forkguard_section_sleep(slot, word, NULL, &once_sleep);
         nanosleep(&nap, NULL);
         if (counted && !forkguard_section_wake(slot)) forkguard_section_park(slot);
@@ -109,7 +109,7 @@ static bool unlock_by_hand(int32_t *word, int32_t survivor, int32_t self) {
 
 // Sleeps for a once or a C++ guard that the thread is counted into. A once's lock is handed over; who waits for a guard only waits.
 static long sleep_counted_out(const forkguard_sleep_operations *operations, int32_t *word, long operation, long c, long d, long e, long f) {
-    forkguard_slot *slot = forkguard_thread_slot;
+    forkguard_slot *slot = forkguard_section_slot();
     forkguard_section_sleep(slot, word, NULL, operations);
     long result = real_syscall(SYS_futex, word, operation, c, d, e, f);
     int error = errno;

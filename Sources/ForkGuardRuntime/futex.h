@@ -5,6 +5,10 @@
 
 #include <stdbool.h>
 
+#include "forkguard/base.h"
+
+FORKGUARD_PRIVATE_BEGIN
+
 extern long (*real_syscall)(long number, ...);
 
 /// syscall(2), for the objects that are led here.
@@ -12,5 +16,7 @@ long gated_syscall(long number, long a, long b, long c, long d, long e, long f);
 
 /// Whether this kernel locks and unlocks such a futex, by way of the wrapper.
 bool futex_works(void);
+
+FORKGUARD_PRIVATE_END
 
 #endif

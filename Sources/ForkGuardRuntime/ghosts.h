@@ -7,6 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "forkguard/base.h"
+
+FORKGUARD_PRIVATE_BEGIN
+
 enum holder {
     HOLDER_LIVES,     // or cannot be told
     HOLDER_SURVIVED,  // the thread that the fork was called on: it has another id now
@@ -18,5 +22,7 @@ enum holder holder_of(int32_t thread_id, int32_t *now);
 
 /// Ends the process with a message: what the lock protects may be half changed. `kind` names it, as in "a pthread mutex".
 _Noreturn void refuse_torn(const char *kind, const void *lock, int32_t thread_id) __attribute__((cold));
+
+FORKGUARD_PRIVATE_END
 
 #endif

@@ -7,6 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "forkguard/base.h"
+
+FORKGUARD_PRIVATE_BEGIN
+
 // Where the real ones are, as dlopen(3) knows it; NULL: the Swift runtime.
 #define FROM_LIBC "libc.so.6"
 #define FROM_DISPATCH "libdispatch.so"
@@ -79,5 +83,7 @@ uint64_t imports_fingerprint(void);
 /// Whether the Swift runtime is in this process, and whether it is linked into the executable.
 bool imports_has_runtime(void);
 bool imports_runtime_is_static(void);
+
+FORKGUARD_PRIVATE_END
 
 #endif

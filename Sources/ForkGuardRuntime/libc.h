@@ -10,6 +10,8 @@
 
 #include "imports.h"
 
+FORKGUARD_PRIVATE_BEGIN
+
 extern const import libc_imports[];
 extern const size_t libc_imports_count;
 
@@ -27,4 +29,6 @@ extern const size_t libc_imports_count;
     X(atexit) X(__cxa_atexit) \
     /* misc/syslog.c, debug/backtrace.c, nptl/sem_open.c, io/ftw.c */ \
     X(openlog) X(closelog) X(setlogmask) X(vsyslog) X(backtrace) X(sem_open) X(sem_close)
+FORKGUARD_PRIVATE_END
+
 #endif

@@ -228,7 +228,7 @@ static __attribute__((noinline)) int unlock_other(pthread_mutex_t *mutex) {
     int result = real.mutex_unlock(mutex);
     // EPERM: it notes the id that this thread had in the parent.
     if (result == EPERM && ours && settle(mutex)) result = real.mutex_unlock(mutex);
-    forkguard_slot *slot = forkguard_thread_slot;
+    forkguard_slot *slot = forkguard_section_slot();
     // One that was locked before the wrappers were there is not counted.
     if (FORKGUARD_LIKELY(result == 0) && ours && slot && slot->held != 0) forkguard_section_end(slot);
     return result;
@@ -277,9 +277,8 @@ static int wait_for(pthread_cond_t *condition, pthread_mutex_t *mutex, const wai
                            : real.cond_clockwait(condition, mutex, wait->clock, wait->deadline);
 }
 
-static int wait_gated(pthread_cond_t *condition, pthread_mutex_t *mutex, const wait *wait) {
-    forkguard_slot *slot = forkguard_thread_slot;
-    if (!slot || slot->held == 0 || !is_ours(mutex) || (condition->__data.__wrefs & CONDITION_SHARED)) return wait_for(condition, mutex, wait);
+// On its own: what a function that may be left by cancellation has in registers may be lost.
+static __attribute__((noinline)) int wait_counted_out(forkguard_slot *slot, pthread_cond_t *condition, pthread_mutex_t *mutex, const wait *wait) {
     waiter waiter = {slot, mutex};
     int result;
     forkguard_section_sleep(slot, mutex, condition, &mutex_sleep);
@@ -288,6 +287,12 @@ static int wait_gated(pthread_cond_t *condition, pthread_mutex_t *mutex, const w
     pthread_cleanup_pop(0);
     come_back(slot, mutex);
     return result;
+}
+
+static int wait_gated(pthread_cond_t *condition, pthread_mutex_t *mutex, const wait *wait) {
+    forkguard_slot *slot = forkguard_section_slot();
+    bool counted = slot && slot->held != 0 && is_ours(mutex) && !(condition->__data.__wrefs & CONDITION_SHARED);
+    return counted ? wait_counted_out(slot, condition, mutex, wait) : wait_for(condition, mutex, wait);
 }
 
 int gated_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex) { return wait_gated(condition, mutex, &(wait){0}); }
@@ -427,7 +432,7 @@ int gated_clockwrlock(pthread_rwlock_t *lock, clockid_t clock, const struct time
 
 int gated_rwlock_unlock(pthread_rwlock_t *lock) {
     bool shared = is_shared(lock);
-    forkguard_slot *slot = forkguard_thread_slot;
+    forkguard_slot *slot = forkguard_section_slot();
     int32_t writer = shared ? 0 : writer_of(lock);
     if (writer != 0 && slot && writer != slot->thread_id) settle_rwlock(lock); // a writer's unlock is told by its id
     int result = real.rwlock_unlock(lock);

@@ -6,6 +6,10 @@
 #include <pthread.h>
 #include <time.h>
 
+#include "forkguard/base.h"
+
+FORKGUARD_PRIVATE_BEGIN
+
 // What a wrapper calls, found at start.
 typedef struct real_locks {
     int (*mutex_lock)(pthread_mutex_t *);
@@ -51,5 +55,7 @@ int gated_timedwrlock(pthread_rwlock_t *lock, const struct timespec *deadline);
 int gated_clockrdlock(pthread_rwlock_t *lock, clockid_t clock, const struct timespec *deadline);
 int gated_clockwrlock(pthread_rwlock_t *lock, clockid_t clock, const struct timespec *deadline);
 int gated_rwlock_unlock(pthread_rwlock_t *lock);
+
+FORKGUARD_PRIVATE_END
 
 #endif

@@ -7,6 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "forkguard/base.h"
+
+FORKGUARD_PRIVATE_BEGIN
+
 extern int (*real_eventfd)(unsigned count, int flags);
 extern int (*real_signalfd)(int descriptor, const sigset_t *signals, int flags);
 extern int (*real_timerfd_create)(int clock, int flags);
@@ -26,5 +30,7 @@ void loops_know_dispatch(uintptr_t begin, uintptr_t end);
 /// In the child, on its only thread, after the C phases: makes CoreFoundation's anew, under their numbers, with the timers that were set and what was registered, and closes libdispatch's, but for
 /// `kept`, which is made anew (-1: none).
 void loops_renew(int kept);
+
+FORKGUARD_PRIVATE_END
 
 #endif

@@ -59,7 +59,7 @@ int gated_cxa_guard_acquire(int64_t *guard) {
 }
 
 static void end_guard(void) {
-    forkguard_slot *slot = forkguard_thread_slot;
+    forkguard_slot *slot = forkguard_section_slot();
     if (slot && slot->held != 0) forkguard_section_end(slot);
 }
 

@@ -5,6 +5,10 @@
 
 #include <stdint.h>
 
+#include "forkguard/base.h"
+
+FORKGUARD_PRIVATE_BEGIN
+
 typedef struct real_onces {
     void (*swift_once)(long *, void (*)(void *), void *);
     void (*dispatch_once_f)(long *, void *, void (*)(void *));
@@ -28,5 +32,7 @@ const void *once_guard(void);
 
 /// The lock word of the innermost swift_once that the calling thread is in, or NULL.
 const int32_t *once_word(void);
+
+FORKGUARD_PRIVATE_END
 
 #endif

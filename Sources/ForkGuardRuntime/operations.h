@@ -7,6 +7,8 @@
 
 #include "imports.h"
 
+FORKGUARD_PRIVATE_BEGIN
+
 /// After what is real was found.
 void operations_found(void);
 
@@ -15,5 +17,7 @@ void operations_become_child(void);
 
 extern const import operation_imports[];
 extern const size_t operation_imports_count;
+
+FORKGUARD_PRIVATE_END
 
 #endif

@@ -8,6 +8,8 @@
 
 #include "forkguard.h"
 
+FORKGUARD_PRIVATE_BEGIN
+
 /// Empty when it is all zeros but for its lock.
 typedef struct pointers {
     forkguard_lock_t lock;
@@ -25,5 +27,7 @@ void pointers_insert(pointers *pointers, const void *pointer);
 
 /// Makes it empty. In a child, on its only thread.
 void pointers_forget(pointers *pointers);
+
+FORKGUARD_PRIVATE_END
 
 #endif

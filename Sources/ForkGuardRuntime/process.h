@@ -5,6 +5,10 @@
 
 #include <sys/types.h>
 
+#include "forkguard/base.h"
+
+FORKGUARD_PRIVATE_BEGIN
+
 extern int (*real_posix_spawn)(pid_t *, const char *, const void *, const void *, char *const *, char *const *);
 
 /// posix_spawn(3) of libFoundation, which is Process's.
@@ -12,5 +16,7 @@ int gated_posix_spawn(pid_t *process, const char *path, const void *actions, con
 
 /// In the child, on its only thread.
 void process_become_child(void);
+
+FORKGUARD_PRIVATE_END
 
 #endif

@@ -9,6 +9,8 @@
 
 #include "imports.h"
 
+FORKGUARD_PRIVATE_BEGIN
+
 /// What libdispatch says of its queues (dispatch_queue_offsets), the sixth version.
 typedef struct queue_offsets {
     uint16_t version, label, label_size, flags, flags_size, serial, serial_size, width, width_size, running, running_size, suspended, suspended_size, target, target_size;
@@ -32,5 +34,7 @@ bool queues_in_child(void);
 
 extern const import queue_imports[];
 extern const size_t queue_imports_count;
+
+FORKGUARD_PRIVATE_END
 
 #endif

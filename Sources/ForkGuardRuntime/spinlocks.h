@@ -5,6 +5,10 @@
 
 #include <stddef.h>
 
+#include "forkguard/base.h"
+
+FORKGUARD_PRIVATE_BEGIN
+
 extern unsigned (*real_sleep)(unsigned seconds);
 
 /// sleep(3), by which CoreFoundation waits for a spinlock.
@@ -12,5 +16,7 @@ unsigned gated_sleep(unsigned seconds);
 
 /// Finds the spinlocks that are variables of CoreFoundation's, and registers them as foreign locks; returns how many there are. Before `sleep` is led.
 size_t spinlocks_register(void);
+
+FORKGUARD_PRIVATE_END
 
 #endif

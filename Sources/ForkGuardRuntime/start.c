@@ -35,7 +35,8 @@ static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", 
 // Handlers that lock before a fork often make anew in the child what they would have to unlock (pthread_atfork(3p), rationale): so the count of the
 // thread that forks is put back to what it was.
 static void put_back(uint32_t held) {
-    if (forkguard_thread_slot) forkguard_thread_slot->held = held;
+    forkguard_slot *slot = forkguard_section_slot();
+    if (slot) slot->held = held;
 }
 
 static pid_t (*real_fork)(void);

@@ -12,6 +12,8 @@
 
 #include "imports.h"
 
+FORKGUARD_PRIVATE_BEGIN
+
 /// What the runtime says of itself (_swift_concurrency_debug_internal_layout_version).
 #define TESTED_LAYOUT 1
 
@@ -65,5 +67,7 @@ static inline word task_future(const void *task) {
 }
 
 static inline bool task_is_done(const void *task) { return !(task_flags(task) & TASK_IS_FUTURE) || (task_future(task) & 3) != 0; }
+
+FORKGUARD_PRIVATE_END
 
 #endif

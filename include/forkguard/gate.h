@@ -80,16 +80,19 @@ typedef struct forkguard_slot {
 #define FORKGUARD_TLS_MODEL
 #endif
 
+/// NULL: the thread has no slot yet; or another copy of the library leads this one (Sources/CForkGuard/copy.h), and knows it.
 extern FORKGUARD_THREAD_LOCAL forkguard_slot *FORKGUARD_NULLABLE forkguard_thread_slot FORKGUARD_TLS_MODEL;
 
 /// After counting out while the gate is not OPEN. (R8)
 void forkguard_gate_left(forkguard_slot *FORKGUARD_NONNULL slot);
 
+uint32_t forkguard_sections_held_slow(void);
+
 /// How many gated sections the calling thread is in: how many locks it holds.
-FORKGUARD_INLINE uint32_t forkguard_sections_held(void) {
+FORKGUARD_INLINE uint32_t forkguard_sections_held(void) FORKGUARD_BODY({
     forkguard_slot *slot = forkguard_thread_slot;
-    return slot ? slot->held : 0;
-}
+    return FORKGUARD_LIKELY(slot != NULL) ? slot->held : forkguard_sections_held_slow();
+})
 
 /// The default time that preparing a fork may take; the environment's FORKGUARD_DEADLINE_MS changes it (1 to 3,600,000).
 #define FORKGUARD_DEFAULT_DEADLINE_MS 5000

@@ -38,17 +38,17 @@ extern forkguard_process_page forkguard_page;
 uint64_t forkguard_generation_slow(void);
 
 /// The generation of this process. One load and one compare. Any thread, any side of a fork.
-FORKGUARD_INLINE uint64_t forkguard_generation(void) {
+FORKGUARD_INLINE uint64_t forkguard_generation(void) FORKGUARD_BODY({
     uint64_t generation = __atomic_load_n(&forkguard_page.word.generation, __ATOMIC_ACQUIRE);
     return FORKGUARD_LIKELY(generation != 0) ? generation : forkguard_generation_slow();
-}
+})
 
 /// Whether `generation`, which forkguard_generation returned here or in an ancestor, is this process's. One load and one compare when it is. Never ask about 0: in a
 /// child that does not know yet that it is one it would seem to be.
-FORKGUARD_INLINE bool forkguard_is_current(uint64_t generation) {
+FORKGUARD_INLINE bool forkguard_is_current(uint64_t generation) FORKGUARD_BODY({
     return FORKGUARD_LIKELY(__atomic_load_n(&forkguard_page.word.generation, __ATOMIC_ACQUIRE) == generation)
         || forkguard_generation_slow() == generation;
-}
+})
 
 /// How this process learns that it was forked, as a set.
 enum forkguard_detection {

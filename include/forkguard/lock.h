@@ -39,19 +39,19 @@ enum forkguard_locked {
 
 FORKGUARD_INLINE void forkguard_lock_init(
     forkguard_lock_t *FORKGUARD_NONNULL lock, const char *FORKGUARD_NULLABLE name, const char *FORKGUARD_NULLABLE file, uint32_t line
-) {
+) FORKGUARD_BODY({
     lock->word = 0;
     lock->name = name;
     lock->file = file;
     lock->line = line;
     lock->reserved = 0;
-}
+})
 
 int forkguard_lock_slow(forkguard_lock_t *FORKGUARD_NONNULL lock, bool counted);
 int forkguard_trylock_slow(forkguard_lock_t *FORKGUARD_NONNULL lock, bool counted);
 void forkguard_unlock_slow(forkguard_lock_t *FORKGUARD_NONNULL lock);
 
-FORKGUARD_INLINE bool forkguard_lock_fast_(forkguard_lock_t *FORKGUARD_NONNULL lock, forkguard_slot *FORKGUARD_NONNULL slot) {
+FORKGUARD_INLINE bool forkguard_lock_fast_(forkguard_lock_t *FORKGUARD_NONNULL lock, forkguard_slot *FORKGUARD_NONNULL slot) FORKGUARD_BODY({
     uint32_t held = slot->held;
     __atomic_store_n(&slot->held, held + 1, __ATOMIC_RELAXED); // R1
     __atomic_store_n(&slot->locks[held % FORKGUARD_LOCKS_REMEMBERED], lock, __ATOMIC_RELAXED);
@@ -61,38 +61,38 @@ FORKGUARD_INLINE bool forkguard_lock_fast_(forkguard_lock_t *FORKGUARD_NONNULL l
     // Acquire: what a forker read while the gate was closed, it read before this thread writes.
     return FORKGUARD_LIKELY(__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_ACQUIRE) == FORKGUARD_GATE_OPEN) // R2
         && FORKGUARD_LIKELY(__atomic_compare_exchange_n(&lock->word, &expected, slot->word, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
-}
+})
 
 /// Takes the lock; sleeps while another thread has it. FORKGUARD_LOCKED or FORKGUARD_TORN. Taking a lock that the calling thread
 /// has already is a trap that names it. Any thread, any side of a fork, also in hooks; not in signal handlers.
-FORKGUARD_INLINE int forkguard_lock(forkguard_lock_t *FORKGUARD_NONNULL lock) {
+FORKGUARD_INLINE int forkguard_lock(forkguard_lock_t *FORKGUARD_NONNULL lock) FORKGUARD_BODY({
     forkguard_slot *slot = forkguard_thread_slot;
     if (FORKGUARD_LIKELY(slot != NULL) && FORKGUARD_LIKELY(forkguard_lock_fast_(lock, slot))) return FORKGUARD_LOCKED;
     return forkguard_lock_slow(lock, slot != NULL);
-}
+})
 
 /// Takes the lock if nobody has it. FORKGUARD_LOCKED, FORKGUARD_TORN or FORKGUARD_BUSY. Never fails for nothing: while a fork is
 /// being prepared it waits for that fork. Threads as for `forkguard_lock`.
-FORKGUARD_INLINE int forkguard_trylock(forkguard_lock_t *FORKGUARD_NONNULL lock) {
+FORKGUARD_INLINE int forkguard_trylock(forkguard_lock_t *FORKGUARD_NONNULL lock) FORKGUARD_BODY({
     forkguard_slot *slot = forkguard_thread_slot;
     if (FORKGUARD_LIKELY(slot != NULL) && FORKGUARD_LIKELY(forkguard_lock_fast_(lock, slot))) return FORKGUARD_LOCKED;
     return forkguard_trylock_slow(lock, slot != NULL);
-}
+})
 
 /// Leaves the lock. Unlocking a lock that the calling thread does not hold is a trap that names it.
-FORKGUARD_INLINE void forkguard_unlock(forkguard_lock_t *FORKGUARD_NONNULL lock) {
+FORKGUARD_INLINE void forkguard_unlock(forkguard_lock_t *FORKGUARD_NONNULL lock) FORKGUARD_BODY({
     forkguard_slot *slot = forkguard_thread_slot;
     uint64_t expected = slot ? slot->word : ~(uint64_t)0;
     // R7: the word first.
     if (!FORKGUARD_LIKELY(__atomic_compare_exchange_n(&lock->word, &expected, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))) {
         forkguard_unlock_slow(lock);
-        slot = forkguard_thread_slot;
+        return;
     }
     __atomic_store_n(&slot->held, slot->held - 1, __ATOMIC_RELEASE);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     if (!FORKGUARD_LIKELY(__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_RELAXED) == FORKGUARD_GATE_OPEN))
         forkguard_gate_left(slot);
-}
+})
 
 /// Declares that what a torn lock protects is whole again. The calling thread must hold the lock. 0, or EPERM when it does not.
 int forkguard_lock_mark_consistent(forkguard_lock_t *FORKGUARD_NONNULL lock);

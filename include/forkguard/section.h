@@ -17,28 +17,36 @@ forkguard_slot *FORKGUARD_NULLABLE forkguard_section_begin_slow(void);
 void forkguard_section_enter_slow(forkguard_slot *FORKGUARD_NONNULL slot);
 
 /// The first half of forkguard_section_begin, for a thread that has a slot: counts it in. False: call forkguard_section_enter_slow before anything else.
-FORKGUARD_INLINE bool forkguard_section_enter(forkguard_slot *FORKGUARD_NONNULL slot) {
+FORKGUARD_INLINE bool forkguard_section_enter(forkguard_slot *FORKGUARD_NONNULL slot) FORKGUARD_BODY({
     __atomic_store_n(&slot->held, slot->held + 1, __ATOMIC_RELAXED); // R1
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     return FORKGUARD_LIKELY(__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_ACQUIRE) == FORKGUARD_GATE_OPEN); // R2
-}
+})
 
 /// Begins a section, and returns the thread's slot; waits while a fork is being prepared, unless the thread is in a section already. NULL: the
 /// thread's slot is just being made, on this thread; there is no section, do not end it. Any thread, any side of a fork; not in signal handlers.
-FORKGUARD_INLINE forkguard_slot *FORKGUARD_NULLABLE forkguard_section_begin(void) {
+FORKGUARD_INLINE forkguard_slot *FORKGUARD_NULLABLE forkguard_section_begin(void) FORKGUARD_BODY({
     forkguard_slot *slot = forkguard_thread_slot;
     if (!FORKGUARD_LIKELY(slot != NULL)) return forkguard_section_begin_slow();
     if (!FORKGUARD_LIKELY(forkguard_section_enter(slot))) forkguard_section_enter_slow(slot);
     return slot;
-}
+})
+
+forkguard_slot *FORKGUARD_NULLABLE forkguard_section_slot_slow(void);
+
+/// The calling thread's slot, or NULL when it has none yet. Any thread, any side of a fork.
+FORKGUARD_INLINE forkguard_slot *FORKGUARD_NULLABLE forkguard_section_slot(void) FORKGUARD_BODY({
+    forkguard_slot *slot = forkguard_thread_slot;
+    return FORKGUARD_LIKELY(slot != NULL) ? slot : forkguard_section_slot_slow();
+})
 
 /// Ends a section that the calling thread began.
-FORKGUARD_INLINE void forkguard_section_end(forkguard_slot *FORKGUARD_NONNULL slot) {
+FORKGUARD_INLINE void forkguard_section_end(forkguard_slot *FORKGUARD_NONNULL slot) FORKGUARD_BODY({
     __atomic_store_n(&slot->held, slot->held - 1, __ATOMIC_RELEASE);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     if (!FORKGUARD_LIKELY(__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_RELAXED) == FORKGUARD_GATE_OPEN))
         forkguard_gate_left(slot);
-}
+})
 
 /// What is known of a lock that threads sleep for in sections. All are async-signal-safe and neither take locks nor allocate.
 typedef struct forkguard_sleep_operations {

@@ -7,6 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "forkguard/base.h"
+
+FORKGUARD_PRIVATE_BEGIN
+
 #define PLATFORM_FOREVER (-1)
 
 /// Sleeps while `*word` is `expected`, at most `nanoseconds`. May return early; callers look again. False when the time was over.
@@ -72,5 +76,7 @@ void platform_close_range(int first, int last);
 /// Keeps the library that contains `address` loaded for good. dlclose would leave our handlers behind, and the next fork would jump
 /// into unmapped memory.
 void platform_pin(const void *address);
+
+FORKGUARD_PRIVATE_END
 
 #endif
