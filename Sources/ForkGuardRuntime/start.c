@@ -265,8 +265,31 @@ static verdict guards_locks(void) { return says(true, "pthread mutexes, read-wri
 // Of the product ForkGuardProcessLocks, where it is linked too.
 extern const bool forkguard_process_locks_are_wanted __attribute__((weak));
 
+// Of several libraries in one process that have this inside, the first leads the imports of all objects, and whoever came later finds its verdicts in the copy of the library
+// that leads them all (Sources/CForkGuard/copy.h).
+static bool another_has_announced(const char *name, bool on) {
+    forkguard_cure cures[FORKGUARD_CURES];
+    size_t count = forkguard_cures(cures, FORKGUARD_CURES);
+    for (size_t i = 0; i < count && i < FORKGUARD_CURES; i++)
+        if (strcmp(cures[i].name, name) == 0 && (cures[i].on || !on)) return true;
+    return false;
+}
+
+// All that the later one may have to add.
+static void add_locks(void) {
+    if (!&forkguard_process_locks_are_wanted || another_has_announced(names[4], true)) return;
+    const char *impossible = NULL;
+    if (imports_find(tables, &impossible) && forkguard_runtime_guard_process_locks()) return;
+    announce(names[4], 0, says(false, "%s", impossible ? impossible : "its imports could not be led"));
+}
+
 __attribute__((constructor)) static void start(void) {
     uint64_t began = nanoseconds();
+    if (another_has_announced(names[0], false)) {
+        add_locks();
+        runtime.impossible = "another library in this process has ForkGuardRuntime inside, and started first";
+        return;
+    }
     const char *asked = getenv("FORKGUARD_RUNTIME");
     bool untested = asked && strcmp(asked, "untested") == 0;
     if (asked && strcmp(asked, "off") == 0) runtime.impossible = "FORKGUARD_RUNTIME=off is in the environment";

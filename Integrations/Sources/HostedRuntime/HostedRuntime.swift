@@ -34,6 +34,10 @@ public func count(_ load: UInt32) -> UInt64 {
     }
 }
 
+/// `ForkGuard.generation`, as this library's copy of ForkGuard has it.
+@_cdecl("hosted_generation")
+public func generation() -> UInt64 { ForkGuard.generation }
+
 /// `ForkGuard.runtimeSupport`, a line for each cure. The caller frees it.
 @_cdecl("hosted_support")
 public func support() -> UnsafeMutablePointer<CChar>? { strdup(ForkGuard.runtimeSupport.map(\.description).joined(separator: "\n")) }

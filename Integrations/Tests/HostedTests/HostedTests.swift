@@ -12,29 +12,44 @@ final class HostedTests: XCTestCase {
     }
 
     func testChildrenOfPythonAreWhole() throws {
-        let counts = try forkAround(forks: 200, stopAfter: 3, environment: [:])
-        XCTAssertEqual(counts.ok, 200, "hung \(counts.hung), crashed \(counts.crashed), wrong \(counts.wrong)\n\(counts.gdb)")
+        try childrenAreWhole(libraries: [library()], forks: 200)
+    }
+
+    /// Each has a copy of ForkGuard and of its cures inside, and sees nothing of the other's.
+    func testChildrenOfTwoLibrariesAreWhole() throws {
+        let second = FileManager.default.temporaryDirectory.appendingPathComponent(
+            "libHostedRuntime-\(ProcessInfo.processInfo.processIdentifier).so")
+        try FileManager.default.copyItem(at: library(), to: second)
+        defer { try? FileManager.default.removeItem(at: second) }
+        try childrenAreWhole(libraries: [library(), second], forks: 60)
+    }
+
+    private func childrenAreWhole(libraries: [URL], forks: Int, name: String = #function) throws {
+        let counts = try forkAround(libraries, forks: forks, stopAfter: 3, environment: [:], name: name)
+        XCTAssertEqual(counts.ok, forks, "hung \(counts.hung), crashed \(counts.crashed), wrong \(counts.wrong)\n\(counts.gdb)")
         for cure in ["swift-runtime", "thread-ids", "c-library", "process-locks", "dispatch", "concurrency"] {
             XCTAssert(counts.support.contains { $0.hasPrefix("\(cure): on") }, "\(counts.support)")
         }
         // The hammers were inside.
-        XCTAssertGreaterThan(counts.insideLazyGlobal, 100)
-        XCTAssertGreaterThan(counts.insideLock, 50)
+        XCTAssertGreaterThan(counts.insideLazyGlobal, forks / 2)
+        XCTAssertGreaterThan(counts.insideLock, forks / 4)
         XCTAssertGreaterThan(counts.types, 1000)
-        XCTAssertGreaterThan(counts.batches, 200)
+        XCTAssertGreaterThan(counts.batches, UInt64(forks))
     }
 
     func test_control_withoutTheCuresTheyHang() throws {
-        let counts = try forkAround(forks: 200, stopAfter: 3, environment: ["FORKGUARD_RUNTIME": "off"])
+        let counts = try forkAround([library()], forks: 200, stopAfter: 3, environment: ["FORKGUARD_RUNTIME": "off"])
         XCTAssert(counts.hung + counts.crashed > 0, "the control did not fail")
         XCTAssert(counts.support.allSatisfy { $0.contains(": off") }, "\(counts.support)")
     }
 
-    private func forkAround(forks: Int, stopAfter: Int, environment: [String: String], name: String = #function) throws -> Counts {
+    private func forkAround(
+        _ libraries: [URL], forks: Int, stopAfter: Int, environment: [String: String], name: String = #function
+    ) throws -> Counts {
         let process = Process()
         process.executableURL = try python()
         let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("fork_around.py")
-        process.arguments = [script.path, try library().path, "\(forks)", "\(stopAfter)"]
+        process.arguments = [script.path, libraries.map(\.path).joined(separator: ":"), "\(forks)", "\(stopAfter)"]
         // What crashes in the control shall do it quickly.
         let own = ProcessInfo.processInfo.environment.filter { $0.key != "FORKGUARD_RUNTIME" }
         process.environment = own.merging(["SWIFT_BACKTRACE": "enable=no"]) { $1 }.merging(environment) { $1 }
