@@ -35,6 +35,10 @@ let package = Package(
                 .product(name: "ForkGuardRuntime", package: "ForkGuard"),
             ]
         ),
+        // A C daemon with a copy of its own.
+        .executableTarget(
+            name: "linked-daemon", dependencies: [.product(name: "CForkGuard", package: "ForkGuard")],
+            cSettings: [.define("_GNU_SOURCE", .when(platforms: [.linux]))]),
         // It runs python3, and links nothing: the test process itself stays without cures.
         .testTarget(name: "HostedTests", exclude: ["fork_around.py"]),
         .testTarget(

@@ -24,6 +24,21 @@ final class HostedTests: XCTestCase {
         try childrenAreWhole(libraries: [library(), second], forks: 60)
     }
 
+    /// One copy of ForkGuard is the daemon's own, one is inside the library that it opens.
+    func testChildrenOfALinkedDaemonAreWhole() throws {
+        let process = Process()
+        process.executableURL = try built("linked-daemon")
+        process.arguments = [try library().path, "60"]
+        let output = Pipe()
+        process.standardOutput = output
+        try process.run()
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        print("\(#function): \(text)")
+        XCTAssertEqual(process.terminationStatus, 0, text)
+        XCTAssert(text.hasPrefix("60 of 60"), text)
+    }
+
     private func childrenAreWhole(libraries: [URL], forks: Int, name: String = #function) throws {
         let counts = try forkAround(libraries, forks: forks, stopAfter: 3, environment: [:], name: name)
         XCTAssertEqual(counts.ok, forks, "hung \(counts.hung), crashed \(counts.crashed), wrong \(counts.wrong)\n\(counts.gdb)")
@@ -81,13 +96,15 @@ final class HostedTests: XCTestCase {
         throw XCTSkip(missing)
     }
 
+    private func library() throws -> URL { try built("libHostedRuntime.so") }
+
     /// It is built into the directory that the test bundle is in.
-    private func library() throws -> URL {
+    private func built(_ name: String) throws -> URL {
         let bundle = Bundle.main.executableURL ?? Bundle.main.bundleURL
-        let library = bundle.deletingLastPathComponent().appendingPathComponent("libHostedRuntime.so")
-        guard FileManager.default.fileExists(atPath: library.path) else {
-            throw CocoaError(.fileNoSuchFile, userInfo: [NSFilePathErrorKey: library.path])
+        let file = bundle.deletingLastPathComponent().appendingPathComponent(name)
+        guard FileManager.default.fileExists(atPath: file.path) else {
+            throw CocoaError(.fileNoSuchFile, userInfo: [NSFilePathErrorKey: file.path])
         }
-        return library
+        return file
     }
 }
