@@ -1,0 +1,1 @@
+../HostedRedis/Refreshers.swift

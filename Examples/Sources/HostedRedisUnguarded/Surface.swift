@@ -1,0 +1,1 @@
+../HostedRedis/Surface.swift
