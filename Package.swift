@@ -63,6 +63,8 @@ let package = Package(
         // test bundle. `swift test` builds all executables anyway.
         .testTarget(name: "ForkGuardHazardsTests"),
         .testTarget(name: "ForkGuardRuntimeTests"),
+        // They run programs with libforkguard-preload.so, which CMake builds.
+        .testTarget(name: "PreloadTests"),
         .testTarget(name: "CForkGuardTests", dependencies: ["forkguard-probe"]),
         .testTarget(name: "ForkGuardTests", dependencies: ["CForkGuard", "CForkGuardTesting", "ForkGuard", "ForkGuardTesting"]),
         .testTarget(name: "ForkGuardTestingTests", dependencies: ["ForkGuard", "ForkGuardTesting"]),

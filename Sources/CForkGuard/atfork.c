@@ -119,7 +119,7 @@ static void close_gate(forkguard_slot *slot, gate_closing *closing) {
     forkguard_report *report = &report_current;
     report->windows += closing->windows;
     report->prepared_threads = closing->threads;
-    report->timed_out |= closing->late != 0;
+    report->timed_out |= closing->late != closing->kept;
     if (closing->blocker.thread_id || *closing->blocker.lock_name) report->blocker = closing->blocker;
     report->torn_holders_count = closing->holders_count;
     memcpy(report->torn_holders, closing->holders, sizeof closing->holders);
@@ -171,6 +171,7 @@ static void after_in_parent(forkguard_slot *slot) {
     foreign_release();
     gate_open();
     foreign_settle();
+    gate_say_kept();
     report_current.generation = forkguard_generation();
     registry_walk(REGISTRY_PARENT, ordinal);
     report_current.after_nanoseconds = platform_nanoseconds() - now;
@@ -615,4 +616,6 @@ void forkguard_start(void) {
 
 // The linker drops a constructor from a static library unless something refers to its object; everything that can be called here refers to
 // forkguard_start, so where there is nothing to guard there is no constructor either.
+#ifndef FORKGUARD_PRELOAD // the preload decides first whether to start
 __attribute__((constructor)) static void start_before_main(void) { forkguard_start(); }
+#endif

@@ -31,7 +31,7 @@ FORKGUARD_PRIVATE_BEGIN
     F(lock_slow) F(trylock_slow) F(unlock_slow) F(lock_mark_consistent) F(lock_is_torn) F(lock_is_mine)                           \
     F(register_resource) F(unregister) F(current_hook) F(running_hook) F(registered_count)                                                    \
     F(last_report)                                                                                                                            \
-    F(section_begin_slow) F(section_enter_slow) F(section_slot_slow) F(section_sleep) F(section_wake) F(section_park) F(section_forget)        \
+    F(section_begin_slow) F(section_enter_slow) F(section_slot_slow) F(section_sleep) F(section_wake) F(section_park) F(section_forget)       \
     F(section_patience) F(thread_vanished) F(survivor_ids) F(survivor_rests)                                                                  \
     F(announce_cure) F(cures) F(announce_rest)
 

@@ -227,7 +227,7 @@ static forkguard_slot *make_slot(void) {
     forkguard_slot *slot = reserve_slot();
     uint64_t serial = __atomic_fetch_add(&gate.next_serial, 1, __ATOMIC_RELAXED);
     slot->word = serial << FORKGUARD_WORD_SHIFT;
-    slot->held = 0;
+    slot->held = slot->keeps = 0;
     slot->thread_id = platform_thread_id();
     slot->mutex_id = mutex_thread_id();
     platform_own_name(slot->thread_name);
@@ -237,11 +237,12 @@ static forkguard_slot *make_slot(void) {
     slot->waits_for_turn = 0;
     slot->mark = FORKGUARD_MARK_NONE;
     slot->lender = NULL;
-    slot->ours = slot->yields = slot->walk_stuck = slot->walk_waited = slot->walk_inside = slot->uncancellable = 0;
+    slot->ours = slot->yields = slot->walk_stuck = slot->walk_waited = slot->walk_inside = slot->walk_kept = slot->uncancellable = 0;
     slot->wakes_after = NULL;
     slot->fork_state = 0;
     slot->nested_forks = 0;
     for (unsigned i = 0; i < FORKGUARD_LOCKS_REMEMBERED; i++) __atomic_store_n(&slot->locks[i], NULL, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < FORKGUARD_LOCKS_KEPT; i++) __atomic_store_n(&slot->lifelong[i], NULL, __ATOMIC_RELAXED);
     __atomic_store_n(&slot->serial, serial, __ATOMIC_SEQ_CST);
     forkguard_thread_slot = slot;
     if (gate.has_key) pthread_setspecific(gate.key, slot);
@@ -372,9 +373,117 @@ static bool park(forkguard_slot *slot, const uint32_t *woken_from) {
     return false;
 }
 
+// ---- locks that are held for ever ----
+
+// In a slot's list: what the thread has shortly before the deadline. If it is still there when that is over, it was held all the time in between.
+#define CANDIDATE 4u
+
+static uint32_t sections_of(const void *noted, int32_t mutex_id) {
+    const void *lock = (const void *)((uintptr_t)noted & ~(uintptr_t)(GATE_KIND | CANDIDATE));
+    switch ((uintptr_t)noted & GATE_KIND) {
+    case FORKGUARD_SECTION_MUTEX: return mutex_sections(lock, mutex_id);
+    case FORKGUARD_SECTION_RWLOCK: return rwlock_sections(lock, mutex_id);
+    default: return 0;
+    }
+}
+
+// How many of a thread's sections no fork waits for any more (R23). The thread takes a lock off this list before it lets go of it, and
+// nobody but a forker adds to it.
+static uint32_t kept_sections(const forkguard_slot *slot) {
+    uint32_t sections = 0;
+    if (FORKGUARD_LIKELY(!__atomic_load_n(&slot->keeps, __ATOMIC_SEQ_CST))) return 0;
+    for (unsigned i = 0; i < FORKGUARD_LOCKS_KEPT; i++) {
+        const void *noted = __atomic_load_n(&slot->lifelong[i], __ATOMIC_SEQ_CST);
+        if (!((uintptr_t)noted & CANDIDATE)) sections += sections_of(noted, slot->mutex_id);
+    }
+    return sections;
+}
+
+static struct {
+    const void *lock;
+    int32_t thread_id;
+} to_say[FORKGUARD_LOCKS_KEPT];
+
+static bool expect_to_keep(forkguard_slot *slot, void *forker) {
+    if (slot != forker && __atomic_load_n(&slot->held, __ATOMIC_SEQ_CST) != 0) __atomic_store_n(&slot->keeps, 1, __ATOMIC_SEQ_CST);
+    return true;
+}
+
+static void add_candidate(forkguard_slot *slot, const void *noted) {
+    const void **place = NULL;
+    if (sections_of(noted, slot->mutex_id) == 0) return;
+    for (unsigned i = 0; i < FORKGUARD_LOCKS_KEPT; i++) {
+        const void *kept = __atomic_load_n(&slot->lifelong[i], __ATOMIC_SEQ_CST);
+        if (((uintptr_t)kept & ~(uintptr_t)CANDIDATE) == (uintptr_t)noted) return;
+        if (sections_of(kept, slot->mutex_id) == 0) place = &slot->lifelong[i];
+    }
+    if (place) __atomic_store_n(place, (const void *)((uintptr_t)noted | CANDIDATE), __ATOMIC_SEQ_CST);
+}
+
+static bool list_candidates(forkguard_slot *slot, void *forker) {
+    if (slot == forker || !slot->keeps) return true;
+    for (unsigned i = 0; i < FORKGUARD_LOCKS_REMEMBERED; i++) add_candidate(slot, __atomic_load_n(&slot->locks[i], __ATOMIC_RELAXED));
+    return true;
+}
+
+// Before the last wait. The barrier: who lets go from here on sees `keeps`, and takes off the list what is put on it now.
+static void begin_to_keep(forkguard_slot *forker) {
+    gate_each(expect_to_keep, forker);
+    platform_barrier();
+    gate_each(list_candidates, forker);
+}
+
+// After it. Who is not late has been waited for.
+static bool end_to_keep(forkguard_slot *slot, void *context) {
+    (void)context;
+    for (unsigned i = 0; i < FORKGUARD_LOCKS_KEPT && slot->keeps; i++) {
+        const void *noted = __atomic_load_n(&slot->lifelong[i], __ATOMIC_SEQ_CST);
+        if (!((uintptr_t)noted & CANDIDATE)) continue;
+        const void *kept = (const void *)((uintptr_t)noted & ~(uintptr_t)CANDIDATE);
+        bool stays = slot->mark == FORKGUARD_MARK_LATE && sections_of(kept, slot->mutex_id) != 0;
+        bool is = __atomic_compare_exchange_n(&slot->lifelong[i], &noted, stays ? kept : NULL, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+        for (unsigned j = 0; j < sizeof to_say / sizeof *to_say && is && stays; j++) {
+            if (to_say[j].lock) continue;
+            to_say[j].lock = kept;
+            to_say[j].thread_id = slot->thread_id;
+            break;
+        }
+    }
+    return true;
+}
+
+// Whether it was not said yet, of the last ones.
+static bool is_news(const void *lock) {
+    static const void *said[32];
+    static unsigned count;
+    for (unsigned i = 0; i < sizeof said / sizeof *said; i++)
+        if (said[i] == lock) return false;
+    said[count++ % (sizeof said / sizeof *said)] = lock;
+    return true;
+}
+
+void gate_say_kept(void) {
+    for (unsigned i = 0; i < sizeof to_say / sizeof *to_say && to_say[i].lock; i++) {
+        const void *noted = to_say[i].lock, *lock = (const void *)((uintptr_t)noted & ~(uintptr_t)GATE_KIND);
+        to_say[i].lock = NULL;
+        if (!is_news(noted)) continue;
+        char name[16], place[FORKGUARD_NAME_SIZE * 2], number[24], thread[24];
+        text_buffer address = {number, sizeof number, 0}, id = {thread, sizeof thread, 0};
+        text_add_address(&address, lock);
+        text_add_signed(&id, to_say[i].thread_id);
+        platform_thread_name(to_say[i].thread_id, name);
+        bool named = platform_symbol(lock, place, sizeof place);
+        report_say((const char *const[]){
+            ((uintptr_t)noted & GATE_KIND) == FORKGUARD_SECTION_MUTEX ? "the pthread mutex at " : "the pthread read-write lock at ", number,
+            named ? " (" : "", named ? place : "", named ? ")" : "", " was still held by thread ", thread, *name ? " (" : "", name, *name ? ")" : "",
+            " when the deadline of a fork was over. Forks do not wait for it any more until it is unlocked; in the child it is torn", NULL,
+        });
+    }
+}
+
 bool gate_holds_back(const forkguard_slot *slot) {
     // R4. And the forker itself: prepare handlers of others may run between our closed gate and the fork, on this thread.
-    return slot->held == 1 && slot->serial != __atomic_load_n(&process.forker.serial, __ATOMIC_RELAXED);
+    return slot->held - kept_sections(slot) == 1 && slot->serial != __atomic_load_n(&process.forker.serial, __ATOMIC_RELAXED);
 }
 
 static void enter(forkguard_slot *slot, const uint32_t *woken_from, bool may_run_hooks) {
@@ -501,16 +610,22 @@ static bool is_stuck(uint64_t serial, const scan *scan) {
     if (serial == scan->forker->serial) return true;
     forkguard_slot *slot = gate_slot_of(serial);
     // Nobody's serial any more: its thread ended inside, and who waits for it waits for ever (R19).
-    return !slot || (__atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST) || slot->walk_stuck);
+    return !slot || __atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST) || slot->walk_stuck || slot->walk_kept;
 }
 
 static bool look_at(forkguard_slot *slot, void *context) {
     scan *scan = context;
     if (slot == scan->forker) return true;
     scan->threads++;
-    slot->walk_stuck = slot->walk_waited = 0;
-    slot->walk_inside = __atomic_load_n(&slot->held, __ATOMIC_SEQ_CST) != 0;
+    slot->walk_stuck = slot->walk_waited = slot->walk_kept = 0;
+    uint32_t held = __atomic_load_n(&slot->held, __ATOMIC_SEQ_CST);
+    slot->walk_inside = held != 0;
     if (!slot->walk_inside) return true;
+    // The count before the locks: beside a closed gate it can only fall, and a lock is off the list before it is let go of.
+    if (held <= kept_sections(slot)) { // R23
+        slot->walk_kept = 1;
+        return true;
+    }
     if (__atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST)) {
         scan->turn++;
         slot->walk_waited = 1;
@@ -531,7 +646,7 @@ typedef struct walk {
 } walk;
 
 static bool may_be_in_chain(const forkguard_slot *slot, const scan *scan) {
-    return slot != scan->forker && __atomic_load_n(&slot->held, __ATOMIC_SEQ_CST) != 0
+    return slot != scan->forker && !slot->walk_kept && __atomic_load_n(&slot->held, __ATOMIC_SEQ_CST) != 0
         && !__atomic_load_n(&slot->waits_for_turn, __ATOMIC_SEQ_CST);
 }
 
@@ -603,9 +718,10 @@ static bool mark(forkguard_slot *slot, void *context) {
     } else if (slot->walk_stuck) {
         slot->mark = FORKGUARD_MARK_CHAIN;
         closing->chain++;
-    } else if (marking->deadline && slot->walk_inside) {
+    } else if (slot->walk_kept || (marking->deadline && slot->walk_inside)) {
         slot->mark = FORKGUARD_MARK_LATE; // R14
         closing->late++;
+        closing->kept += slot->walk_kept;
     } else {
         // Quiet when it was scanned, so it is on its way to park: it counted itself in, and has not read the gate yet.
         return true;
@@ -673,6 +789,7 @@ void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing
     close_and_fence();
     uint32_t fewest = UINT32_MAX, inside;
     uint64_t progress = began;
+    bool keeping = false;
     for (;;) {
         uint32_t event = __atomic_load_n(&forkguard_page.word.gate_event, __ATOMIC_SEQ_CST);
         inside = scan_slots(&scan);
@@ -706,7 +823,11 @@ void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing
             }
             // No window so late that those whom it lets in could not leave again.
             uint64_t until = progress + stillness, last_window = deadline - LEAST_TIME - window;
-            if (until > last_window) until = deadline;
+            if (until > last_window) {
+                until = deadline;
+                if (!keeping) begin_to_keep(forker);
+                keeping = true;
+            }
             if (now < until) {
                 platform_wait(&forkguard_page.word.gate_event, event, (int64_t)(until - now));
                 continue;
@@ -729,6 +850,7 @@ void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing
     closing->threads = scan.threads;
     marking marking = {closing, forker, inside != 0};
     gate_each(mark, &marking);
+    if (keeping) gate_each(end_to_keep, NULL);
     foreign_list_marked(closing);
 }
 
@@ -885,6 +1007,7 @@ void gate_child(forkguard_slot *survivor, bool prepared, bool owed) {
         survivor->pinned = 0;
         survivor->mark = FORKGUARD_MARK_NONE;
     }
+    for (unsigned i = 0; i < sizeof to_say / sizeof *to_say && to_say[i].lock; i++) to_say[i].lock = NULL; // the parent says it
     forget_breaches();
     process.forker.serial = 0;
     process.forker.prepared_at = 0;
@@ -922,7 +1045,7 @@ void gate_describe(const forkguard_slot *slot, uint32_t mark, forkguard_holder *
     // The hints may be old, and what they point to freed. Believe the one whose word says that this thread has it, the outermost first.
     for (unsigned i = 0; i < FORKGUARD_LOCKS_REMEMBERED; i++) {
         forkguard_lock_t copy, *hint = __atomic_load_n(&slot->locks[i], __ATOMIC_RELAXED);
-        if (!hint || !platform_read(&copy, hint, sizeof copy)) continue;
+        if (!hint || ((uintptr_t)hint & GATE_KIND) || !platform_read(&copy, hint, sizeof copy)) continue;
         if (copy.word >> FORKGUARD_WORD_SHIFT != slot->serial) continue;
         char name[FORKGUARD_NAME_SIZE] = "", file[256] = "";
         // Strings have no known length; read them in pieces that do not cross a page.

@@ -50,6 +50,7 @@ typedef struct gate_closing {
     uint32_t windows;
     uint32_t threads;    // other threads that are known
     uint32_t turn, chain, late; // how many of them were marked, and why
+    uint32_t kept;       // of those that are late: how many were not waited for (R23)
     uint32_t unyielding; // of those that wait for their turn: how many would not be out after it
     forkguard_holder blocker;   // who was inside when the forker had waited for over 1 ms
     uint32_t holders_count;
@@ -64,6 +65,12 @@ bool gate_is_alone(const forkguard_slot *slot);
 
 /// Closes the gate if no other thread has a slot; nobody has to be waited for then. Else it is open on return, and this false.
 bool gate_close_alone(forkguard_slot *forker);
+
+// What tells in a slot's `locks` and `lifelong` what they point to (enum forkguard_section_kind).
+#define GATE_KIND 3u
+
+/// Says, of locks that no later fork waits for, which they are and whose: each once. When the gate is open again, in the parent.
+void gate_say_kept(void);
 
 /// From here on parked threads are patient (R15).
 void gate_prepared(void);

@@ -178,7 +178,7 @@ size_t forkguard_held_locks(forkguard_lock_t *locks, size_t count) {
     for (unsigned i = 0; slot && i < FORKGUARD_LOCKS_REMEMBERED && found < count; i++) {
         bool again = false;
         for (unsigned j = 0; j < i; j++) again |= slot->locks[j] == slot->locks[i];
-        if (again || !slot->locks[i] || !platform_read(&locks[found], slot->locks[i], sizeof *locks)) continue;
+        if (again || !slot->locks[i] || ((uintptr_t)slot->locks[i] & GATE_KIND) || !platform_read(&locks[found], slot->locks[i], sizeof *locks)) continue;
         if (locks[found].word >> FORKGUARD_WORD_SHIFT == slot->serial) found++;
     }
     return found;

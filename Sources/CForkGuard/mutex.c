@@ -264,6 +264,36 @@ static const forkguard_lock_operations condition_operations = {check_condition, 
 
 #endif
 
+// ---- whose it is, for the gate ----
+
+#if TELLS
+
+uint32_t mutex_sections(const void *mutex, int32_t thread_id) {
+    pthread_mutex_t copy;
+    if (thread_id <= 0 || !platform_read(&copy, mutex, sizeof copy) || owner_of_mutex(&copy) != thread_id) return 0;
+#if defined(__GLIBC__)
+    if (copy.__data.__count > 1) return copy.__data.__count; // recursive
+#endif
+    return 1;
+}
+
+uint32_t rwlock_sections(const void *rwlock, int32_t thread_id) {
+    pthread_rwlock_t copy;
+    return thread_id > 0 && platform_read(&copy, rwlock, sizeof copy) && owner_of_rwlock(&copy) == thread_id;
+}
+
+#else
+
+uint32_t mutex_sections(const void *mutex, int32_t thread_id) {
+    (void)mutex;
+    (void)thread_id;
+    return 0;
+}
+
+uint32_t rwlock_sections(const void *rwlock, int32_t thread_id) { return mutex_sections(rwlock, thread_id); }
+
+#endif
+
 // ---- registering ----
 
 static uint64_t refuse(int error) {

@@ -41,6 +41,13 @@ void text_add_number(text_buffer *buffer, uint64_t number) {
     text_add(buffer, digit);
 }
 
+void text_add_address(text_buffer *buffer, const void *address) {
+    text_add(buffer, "0x");
+    unsigned shift = sizeof address * 8;
+    while (shift > 4 && (uintptr_t)address >> (shift - 4) == 0) shift -= 4;
+    while (shift != 0) text_add(buffer, (char[]){"0123456789abcdef"[(uintptr_t)address >> (shift -= 4) & 15], 0});
+}
+
 void text_add_signed(text_buffer *buffer, int64_t number) {
     if (number < 0) text_add(buffer, "-");
     text_add_number(buffer, number < 0 ? -(uint64_t)number : (uint64_t)number);
@@ -65,6 +72,9 @@ void text_copy(char *field, size_t size, const char *string) {
 
 void text_write_error(const text_buffer *buffer) {
     int saved = errno, cancel_state;
+#ifdef FORKGUARD_PRELOAD
+    if (!preload_may_write()) return;
+#endif
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state); // write(2) is a cancellation point
     size_t written = 0;
     while (written < buffer->length) {

@@ -15,12 +15,17 @@ typedef struct text_buffer {
 
 void text_add(text_buffer *buffer, const char *string);
 void text_add_number(text_buffer *buffer, uint64_t number);
+void text_add_address(text_buffer *buffer, const void *address);
 void text_add_signed(text_buffer *buffer, int64_t number);
 /// Microseconds with the unit that fits: "12 us", "3.4 ms".
 void text_add_duration(text_buffer *buffer, uint64_t nanoseconds);
 /// Copies a string into a field, cut at its end; NULL is "".
 void text_copy(char *field, size_t size, const char *string);
 /// Writes all of it to standard error with write(2).
+/// In the preload: whether standard error is still what one writes text to. A program that knows nothing of us may have closed it, and
+/// opened something of its own there.
+bool preload_may_write(void);
+
 void text_write_error(const text_buffer *buffer);
 
 /// One line to standard error: "ForkGuard: " and the parts, up to a NULL.

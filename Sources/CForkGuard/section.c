@@ -68,6 +68,12 @@ void forkguard_section_park(forkguard_slot *slot) {
     gate_enter_section(slot);
 }
 
+void forkguard_section_let_go(forkguard_slot *slot, const void *lock) {
+    for (unsigned i = 0; i < FORKGUARD_LOCKS_KEPT; i++)
+        if (((uintptr_t)__atomic_load_n(&slot->lifelong[i], __ATOMIC_SEQ_CST) & ~(uintptr_t)7) == (uintptr_t)lock) // whatever its lowest bits say
+            __atomic_store_n(&slot->lifelong[i], NULL, __ATOMIC_SEQ_CST);
+}
+
 bool forkguard_read_memory(void *to, const void *from, size_t size) { return platform_read(to, from, size); }
 
 uint64_t forkguard_section_patience(forkguard_slot *slot, int32_t owner) {

@@ -2,7 +2,22 @@
 
 #include "ghosts.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "forkguard.h"
+
+static bool torn_waits;
+
+void torn_start(void) {
+    const char *asked = getenv("FORKGUARD_TORN");
+    torn_waits = asked && strcmp(asked, "wait") == 0;
+    if (asked && *asked && !torn_waits && strcmp(asked, "refuse") != 0)
+        fprintf(stderr, "ForkGuard: FORKGUARD_TORN is '%s', which is neither 'refuse' nor 'wait'; it is ignored\n", asked);
+}
+
+bool torn_is_refused(void) { return !torn_waits; }
 
 enum holder holder_of(int32_t thread_id, int32_t *now) {
     int32_t ids[FORKGUARD_SURVIVOR_IDS];

@@ -20,6 +20,12 @@ enum holder {
 /// Who a lock's holder is, by the kernel's id that the lock notes. `now`: the id that it has today, when it survived.
 enum holder holder_of(int32_t thread_id, int32_t *now);
 
+/// Reads FORKGUARD_TORN from the environment.
+void torn_start(void);
+
+/// Whether a thread that would wait for a vanished holder is refused: unless FORKGUARD_TORN=wait, with which it waits for ever, as without us.
+bool torn_is_refused(void);
+
 /// Ends the process with a message: what the lock protects may be half changed. `kind` names it, as in "a pthread mutex".
 _Noreturn void refuse_torn(const char *kind, const void *lock, int32_t thread_id) __attribute__((cold));
 

@@ -27,8 +27,6 @@
 
 #if defined(__GLIBC__)
 
-real_locks real;
-
 // glibc, nptl/pthreadP.h; see Sources/CForkGuard/mutex.c for why these cannot change.
 enum { KIND_ROBUST = 16, KIND_INHERIT = 32, KIND_SHARED = 128 };
 enum { CONDITION_SHARED = 1, CONDITION_CLOCK = 2, CONDITION_WAITERS = 3 };
@@ -102,8 +100,9 @@ static int sleep_for(pthread_mutex_t *mutex, const wait *wait, uint64_t patience
     return result;
 }
 
-// A mutex that was held over the fork: by the thread that called it, which has another id now; or by one that is gone.
-static bool settle(pthread_mutex_t *mutex) {
+// A mutex that was held over the fork: by the thread that called it, which has another id now; or by one that is gone. Who would wait for
+// that one for ever is `refused`.
+static bool settle(pthread_mutex_t *mutex, bool refused) {
     int32_t owner = owner_of(mutex), now;
     switch (holder_of(owner, &now)) {
     case HOLDER_LIVES: return false;
@@ -115,6 +114,7 @@ static bool settle(pthread_mutex_t *mutex) {
     default:
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
         if (owner_of(mutex) != owner) return false; // it has unlocked and ended meanwhile
+        if (!refused || !torn_is_refused()) return false;
         refuse_torn("a pthread mutex", mutex, owner);
     }
 }
@@ -122,7 +122,7 @@ static bool settle(pthread_mutex_t *mutex) {
 static __attribute__((noinline)) int lock_slowly(forkguard_slot *slot, pthread_mutex_t *mutex, int result, const wait *wait) {
     int saved = errno;
     while (result == EBUSY) {
-        if (settle(mutex)) {
+        if (settle(mutex, !wait->deadline)) {
             result = real.mutex_trylock(mutex);
             continue;
         }
@@ -149,6 +149,13 @@ static __attribute__((noinline)) int lock_slowly(forkguard_slot *slot, pthread_m
 static int plain_kind = -1; // no mutex's
 
 static bool is_plain(const pthread_mutex_t *mutex) { return mutex->__data.__kind == plain_kind; }
+
+// What a fork that does not want to wait any more looks for.
+static inline void note(forkguard_slot *slot, const pthread_mutex_t *mutex) { forkguard_section_note(slot, mutex, FORKGUARD_SECTION_MUTEX); }
+
+static inline void let_go(forkguard_slot *slot, const void *lock) {
+    if (slot && slot->keeps) forkguard_section_let_go(slot, lock);
+}
 
 static inline bool take_plain(forkguard_slot *slot, pthread_mutex_t *mutex) {
     int seen = 0;
@@ -186,12 +193,14 @@ static __attribute__((noinline)) int lock_contended(forkguard_slot *slot, pthrea
 
 static __attribute__((noinline)) int lock_behind_gate(forkguard_slot *slot, pthread_mutex_t *mutex) {
     forkguard_section_enter_slow(slot);
+    note(slot, mutex);
     return lock_contended(slot, mutex);
 }
 
 static __attribute__((noinline)) int lock_other(pthread_mutex_t *mutex) {
     forkguard_slot *slot = is_ours(mutex) ? forkguard_section_begin() : NULL;
     if (!slot) return real.mutex_lock(mutex);
+    note(slot, mutex);
     int result = real.mutex_trylock(mutex);
     return FORKGUARD_LIKELY(result == 0) ? 0 : lock_slowly(slot, mutex, result, &(wait){0});
 }
@@ -200,14 +209,16 @@ int gated_mutex_lock(pthread_mutex_t *mutex) {
     forkguard_slot *slot = forkguard_thread_slot;
     if (!FORKGUARD_LIKELY(slot != NULL) || !FORKGUARD_LIKELY(is_plain(mutex))) return lock_other(mutex);
     if (!FORKGUARD_LIKELY(forkguard_section_enter(slot))) return lock_behind_gate(slot, mutex);
+    note(slot, mutex);
     return FORKGUARD_LIKELY(take_plain(slot, mutex)) ? 0 : lock_contended(slot, mutex);
 }
 
 int gated_mutex_trylock(pthread_mutex_t *mutex) {
     forkguard_slot *slot = is_ours(mutex) ? forkguard_section_begin() : NULL;
+    if (slot) note(slot, mutex);
     int result = real.mutex_trylock(mutex);
     if (FORKGUARD_LIKELY(result == 0) || !slot) return result;
-    if (result == EBUSY && settle(mutex)) result = real.mutex_trylock(mutex);
+    if (result == EBUSY && settle(mutex, false)) result = real.mutex_trylock(mutex);
     if (result != 0) forkguard_section_end(slot);
     return result;
 }
@@ -215,6 +226,7 @@ int gated_mutex_trylock(pthread_mutex_t *mutex) {
 int gated_mutex_clocklock(pthread_mutex_t *mutex, clockid_t clock, const struct timespec *deadline) {
     forkguard_slot *slot = is_ours(mutex) ? forkguard_section_begin() : NULL;
     if (!slot) return clock == CLOCK_REALTIME ? real.mutex_timedlock(mutex, deadline) : real.mutex_clocklock(mutex, clock, deadline);
+    note(slot, mutex);
     int result = real.mutex_trylock(mutex);
     return FORKGUARD_LIKELY(result == 0) ? 0 : lock_slowly(slot, mutex, result, &(wait){deadline, clock});
 }
@@ -225,10 +237,11 @@ int gated_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *deadlin
 
 static __attribute__((noinline)) int unlock_other(pthread_mutex_t *mutex) {
     bool ours = is_ours(mutex); // it may be gone after it was unlocked
-    int result = real.mutex_unlock(mutex);
-    // EPERM: it notes the id that this thread had in the parent.
-    if (result == EPERM && ours && settle(mutex)) result = real.mutex_unlock(mutex);
     forkguard_slot *slot = forkguard_section_slot();
+    let_go(slot, mutex);
+    int result = real.mutex_unlock(mutex);
+    // EPERM: it notes the id that this thread had in the parent. Or did, and a thread that wants it has set it right in this moment.
+    if (result == EPERM && ours && (settle(mutex, false) || (slot && owner_of(mutex) == slot->mutex_id))) result = real.mutex_unlock(mutex);
     // One that was locked before the wrappers were there is not counted.
     if (FORKGUARD_LIKELY(result == 0) && ours && slot && slot->held != 0) forkguard_section_end(slot);
     return result;
@@ -245,7 +258,8 @@ static __attribute__((noinline)) int unlock_contended(forkguard_slot *slot, pthr
 
 int gated_mutex_unlock(pthread_mutex_t *mutex) {
     forkguard_slot *slot = forkguard_thread_slot;
-    if (!FORKGUARD_LIKELY(slot != NULL) || !FORKGUARD_LIKELY(slot->held != 0) || !FORKGUARD_LIKELY(is_plain(mutex))) return unlock_other(mutex);
+    if (!FORKGUARD_LIKELY(slot != NULL) || !FORKGUARD_LIKELY(slot->held != 0) || !FORKGUARD_LIKELY(!slot->keeps) || !FORKGUARD_LIKELY(is_plain(mutex)))
+        return unlock_other(mutex);
     if (!FORKGUARD_LIKELY(!leave_plain(mutex))) return unlock_contended(slot, mutex);
     forkguard_section_end(slot);
     return 0;
@@ -281,6 +295,7 @@ static int wait_for(pthread_cond_t *condition, pthread_mutex_t *mutex, const wai
 static __attribute__((noinline)) int wait_counted_out(forkguard_slot *slot, pthread_cond_t *condition, pthread_mutex_t *mutex, const wait *wait) {
     waiter waiter = {slot, mutex};
     int result;
+    let_go(slot, mutex);
     forkguard_section_sleep(slot, mutex, condition, &mutex_sleep);
     pthread_cleanup_push(come_back_cancelled, &waiter);
     result = wait_for(condition, mutex, wait);
@@ -336,7 +351,7 @@ static void rwlock_sleeper_vanished(void *lock, void *condition, int32_t sleeper
 
 static const forkguard_sleep_operations rwlock_sleep = {writer_of, rwlock_sleeper_vanished};
 
-static bool settle_rwlock(pthread_rwlock_t *lock) {
+static bool settle_rwlock(pthread_rwlock_t *lock, bool refused) {
     int32_t writer = writer_of(lock), now;
     switch (holder_of(writer, &now)) {
     case HOLDER_LIVES: return false;
@@ -344,7 +359,7 @@ static bool settle_rwlock(pthread_rwlock_t *lock) {
         return __atomic_compare_exchange_n(&lock->__data.__cur_writer, &writer, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     default:
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        if (writer_of(lock) != writer) return false;
+        if (writer_of(lock) != writer || !refused || !torn_is_refused()) return false;
         refuse_torn("a pthread read-write lock", lock, writer);
     }
 }
@@ -353,7 +368,7 @@ static __attribute__((noinline)) int rwlock_slowly(forkguard_slot *slot, pthread
     int saved = errno, result = EBUSY;
     struct bed *bed = bed_of(lock);
     while (result == EBUSY) {
-        settle_rwlock(lock);
+        settle_rwlock(lock, !wait->deadline);
         // The try says busy also where the lock would say that it is this thread's already.
         if (writer_of(lock) == (int32_t)slot->thread_id) {
             result = EDEADLK;
@@ -389,10 +404,16 @@ static bool is_shared(const pthread_rwlock_t *lock) {
     return lock->__data.__shared != 0 || lock->__data.__flags == PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP;
 }
 
+// A reader's hold is in no word of the lock's.
+static void note_writer(forkguard_slot *slot, const pthread_rwlock_t *lock, int (*try_lock)(pthread_rwlock_t *)) {
+    if (try_lock == real.trywrlock) forkguard_section_note(slot, lock, FORKGUARD_SECTION_RWLOCK);
+}
+
 static int lock_rwlock(pthread_rwlock_t *lock, int (*try_lock)(pthread_rwlock_t *), const wait *wait) {
     if (wait->deadline && (wait->deadline->tv_nsec < 0 || wait->deadline->tv_nsec >= 1000000000)) return EINVAL;
     forkguard_slot *slot = forkguard_section_begin();
     if (!slot) return try_lock(lock);
+    note_writer(slot, lock, try_lock);
     int result = try_lock(lock);
     if (FORKGUARD_LIKELY(result == 0)) return 0;
     if (result == EBUSY) return rwlock_slowly(slot, lock, try_lock, wait);
@@ -402,6 +423,7 @@ static int lock_rwlock(pthread_rwlock_t *lock, int (*try_lock)(pthread_rwlock_t 
 
 static int try_rwlock(pthread_rwlock_t *lock, int (*try_lock)(pthread_rwlock_t *)) {
     forkguard_slot *slot = is_shared(lock) ? NULL : forkguard_section_begin();
+    if (slot) note_writer(slot, lock, try_lock);
     int result = try_lock(lock);
     if (result != 0 && slot) forkguard_section_end(slot);
     return result;
@@ -434,7 +456,8 @@ int gated_rwlock_unlock(pthread_rwlock_t *lock) {
     bool shared = is_shared(lock);
     forkguard_slot *slot = forkguard_section_slot();
     int32_t writer = shared ? 0 : writer_of(lock);
-    if (writer != 0 && slot && writer != slot->thread_id) settle_rwlock(lock); // a writer's unlock is told by its id
+    if (writer != 0 && slot && writer != slot->thread_id) settle_rwlock(lock, false); // a writer's unlock is told by its id
+    let_go(slot, lock);
     int result = real.rwlock_unlock(lock);
     if (result != 0 || shared) return result;
     struct bed *bed = bed_of(lock);

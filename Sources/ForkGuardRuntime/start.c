@@ -18,6 +18,7 @@ static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", 
 #include "concurrency.h"
 #include "dispatch.h"
 #include "futex.h"
+#include "ghosts.h"
 #include "imports.h"
 #include "libc.h"
 #include "locks.h"
@@ -65,6 +66,8 @@ static int gated_daemon(int stays, int keeps) {
     put_back(held);
     return result;
 }
+
+real_locks real;
 
 #define LOCK(NAME, GATED, REAL) {NAME, FROM_LIBC, (void *)GATED, (void **)&real.REAL, LOCKS, SWIFT, false}
 #define ONCE(NAME, LIBRARY, GATED, REAL) {NAME, LIBRARY, (void *)GATED, (void **)&real_once.REAL, SWIFT, 0, false}
@@ -302,6 +305,7 @@ __attribute__((constructor)) static void start(void) {
     if (!runtime.impossible) imports_find(tables, &runtime.impossible);
     for (unsigned i = 0; runtime.impossible && i < sizeof names / sizeof *names; i++) announce(names[i], 0, says(false, "%s", runtime.impossible));
     if (runtime.impossible) return;
+    torn_start();
     // In this order in the table.
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++) announce(names[i], 0, says(false, "not looked at yet", NULL));
     verdict swift = may_guard_swift(untested);

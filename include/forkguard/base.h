@@ -12,7 +12,11 @@
 // functions and reads its own variables, whatever the dynamic linker finds first by the same names: else it would be half one copy, half the other. (copy.h has what they do
 // about each other.) Darwin's two-level names do that by themselves.
 #if defined(FORKGUARD_BUILDS) && defined(__ELF__)
+#if defined(FORKGUARD_PRELOAD)
+#define FORKGUARD_VISIBLE _Pragma("GCC visibility push(hidden)") // its copy is for nobody else
+#else
 #define FORKGUARD_VISIBLE _Pragma("GCC visibility push(protected)")
+#endif
 #define FORKGUARD_PRIVATE_BEGIN _Pragma("GCC visibility push(hidden)")
 #define FORKGUARD_VISIBILITY_END _Pragma("GCC visibility pop")
 #else

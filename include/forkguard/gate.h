@@ -25,6 +25,7 @@ enum forkguard_gate {
 };
 
 #define FORKGUARD_LOCKS_REMEMBERED 8
+#define FORKGUARD_LOCKS_KEPT 4
 
 /// What the gate knows about a thread. Slots live in memory that is never freed; thread-local storage only points to them,
 /// because a new thread of a child gets the addresses of a vanished thread's thread-local storage.
@@ -35,9 +36,14 @@ typedef struct forkguard_slot {
     uint32_t held;   // how many gated sections the thread is in
     int32_t thread_id; // the kernel's, for reports
     int32_t mutex_id;  // what the C library notes in a mutex that this thread has
+    uint32_t keeps;    // whether it may have locks that no fork waits for any more: `lifelong` (R23)
     char thread_name[16]; // as it was when the slot was made
-    // What the thread took last, by depth: a hint for reports, checked against the lock's word before it is believed.
+    // What the thread took last, by depth: a hint for reports, checked against the lock's word before it is believed. With the two lowest bits clear; else what
+    // forkguard_section_note says.
     struct forkguard_lock *FORKGUARD_NULLABLE locks[FORKGUARD_LOCKS_REMEMBERED];
+
+    // What the thread still had when a fork's deadline was over, in the form of forkguard_section_note. Forkers add, the thread itself takes away.
+    const void *FORKGUARD_NULLABLE lifelong[FORKGUARD_LOCKS_KEPT];
 
     // Written when it sleeps or forks.
     struct forkguard_lock *FORKGUARD_NULLABLE blocked_on; // its note
@@ -70,6 +76,7 @@ typedef struct forkguard_slot {
     uint32_t walk_stuck;
     uint32_t walk_waited;
     uint32_t walk_inside;
+    uint32_t walk_kept;
 } __attribute__((aligned(64))) forkguard_slot;
 
 // initial-exec: one load from the thread pointer also in a shared library. glibc keeps room for such variables of libraries that are

@@ -48,6 +48,25 @@ FORKGUARD_INLINE void forkguard_section_end(forkguard_slot *FORKGUARD_NONNULL sl
         forkguard_gate_left(slot);
 })
 
+/// What a section is for, where the lock itself can tell who has it.
+enum forkguard_section_kind {
+    FORKGUARD_SECTION_MUTEX = 1,  // a pthread_mutex_t
+    FORKGUARD_SECTION_RWLOCK = 2, // a pthread_rwlock_t that is about to be written
+};
+
+/// Notes what the section that was just begun is for. A fork that still finds the thread inside at its deadline looks here for what holds
+/// it up, and later ones do not wait for that lock any more until the thread has let go of it.
+FORKGUARD_INLINE void forkguard_section_note(
+    forkguard_slot *FORKGUARD_NONNULL slot, const void *FORKGUARD_NONNULL lock, enum forkguard_section_kind kind
+) FORKGUARD_BODY({
+    struct forkguard_lock *noted = (struct forkguard_lock *)((uintptr_t)lock | kind);
+    __atomic_store_n(&slot->locks[(slot->held - 1) % FORKGUARD_LOCKS_REMEMBERED], noted, __ATOMIC_RELAXED);
+})
+
+/// The calling thread is about to let go of a lock that it noted, and `slot->keeps` is set: forks wait for it again. Before it is unlocked,
+/// or given away by a wait.
+void forkguard_section_let_go(forkguard_slot *FORKGUARD_NONNULL slot, const void *FORKGUARD_NONNULL lock);
+
 /// What is known of a lock that threads sleep for in sections. All are async-signal-safe and neither take locks nor allocate.
 typedef struct forkguard_sleep_operations {
     /// The id of the thread that has it, as a pthread mutex notes it (the kernel's), or 0: nobody, or it cannot be told. The lock is there.
