@@ -26,6 +26,7 @@
 #include "foreign.h"
 #include "gate.h"
 #include "generation.h"
+#include "kept.h"
 #include "platform/platform.h"
 #include "process.h"
 #include "registry.h"
@@ -171,7 +172,7 @@ static void after_in_parent(forkguard_slot *slot) {
     foreign_release();
     gate_open();
     foreign_settle();
-    gate_say_kept();
+    kept_say();
     report_current.generation = forkguard_generation();
     registry_walk(REGISTRY_PARENT, ordinal);
     report_current.after_nanoseconds = platform_nanoseconds() - now;

@@ -34,6 +34,7 @@
 #include "atfork.h"
 #include "foreign.h"
 #include "generation.h"
+#include "kept.h"
 #include "mutex.h"
 #include "platform/platform.h"
 #include "process.h"
@@ -371,114 +372,6 @@ static bool park(forkguard_slot *slot, const uint32_t *woken_from) {
     }
     count_in(slot);
     return false;
-}
-
-// ---- locks that are held for ever ----
-
-// In a slot's list: what the thread has shortly before the deadline. If it is still there when that is over, it was held all the time in between.
-#define CANDIDATE 4u
-
-static uint32_t sections_of(const void *noted, int32_t mutex_id) {
-    const void *lock = (const void *)((uintptr_t)noted & ~(uintptr_t)(GATE_KIND | CANDIDATE));
-    switch ((uintptr_t)noted & GATE_KIND) {
-    case FORKGUARD_SECTION_MUTEX: return mutex_sections(lock, mutex_id);
-    case FORKGUARD_SECTION_RWLOCK: return rwlock_sections(lock, mutex_id);
-    default: return 0;
-    }
-}
-
-// How many of a thread's sections no fork waits for any more (R23). The thread takes a lock off this list before it lets go of it, and
-// nobody but a forker adds to it.
-static uint32_t kept_sections(const forkguard_slot *slot) {
-    uint32_t sections = 0;
-    if (FORKGUARD_LIKELY(!__atomic_load_n(&slot->keeps, __ATOMIC_SEQ_CST))) return 0;
-    for (unsigned i = 0; i < FORKGUARD_LOCKS_KEPT; i++) {
-        const void *noted = __atomic_load_n(&slot->lifelong[i], __ATOMIC_SEQ_CST);
-        if (!((uintptr_t)noted & CANDIDATE)) sections += sections_of(noted, slot->mutex_id);
-    }
-    return sections;
-}
-
-static struct {
-    const void *lock;
-    int32_t thread_id;
-} to_say[FORKGUARD_LOCKS_KEPT];
-
-static bool expect_to_keep(forkguard_slot *slot, void *forker) {
-    if (slot != forker && __atomic_load_n(&slot->held, __ATOMIC_SEQ_CST) != 0) __atomic_store_n(&slot->keeps, 1, __ATOMIC_SEQ_CST);
-    return true;
-}
-
-static void add_candidate(forkguard_slot *slot, const void *noted) {
-    const void **place = NULL;
-    if (sections_of(noted, slot->mutex_id) == 0) return;
-    for (unsigned i = 0; i < FORKGUARD_LOCKS_KEPT; i++) {
-        const void *kept = __atomic_load_n(&slot->lifelong[i], __ATOMIC_SEQ_CST);
-        if (((uintptr_t)kept & ~(uintptr_t)CANDIDATE) == (uintptr_t)noted) return;
-        if (sections_of(kept, slot->mutex_id) == 0) place = &slot->lifelong[i];
-    }
-    if (place) __atomic_store_n(place, (const void *)((uintptr_t)noted | CANDIDATE), __ATOMIC_SEQ_CST);
-}
-
-static bool list_candidates(forkguard_slot *slot, void *forker) {
-    if (slot == forker || !slot->keeps) return true;
-    for (unsigned i = 0; i < FORKGUARD_LOCKS_REMEMBERED; i++) add_candidate(slot, __atomic_load_n(&slot->locks[i], __ATOMIC_RELAXED));
-    return true;
-}
-
-// Before the last wait. The barrier: who lets go from here on sees `keeps`, and takes off the list what is put on it now.
-static void begin_to_keep(forkguard_slot *forker) {
-    gate_each(expect_to_keep, forker);
-    platform_barrier();
-    gate_each(list_candidates, forker);
-}
-
-// After it. Who is not late has been waited for.
-static bool end_to_keep(forkguard_slot *slot, void *context) {
-    (void)context;
-    for (unsigned i = 0; i < FORKGUARD_LOCKS_KEPT && slot->keeps; i++) {
-        const void *noted = __atomic_load_n(&slot->lifelong[i], __ATOMIC_SEQ_CST);
-        if (!((uintptr_t)noted & CANDIDATE)) continue;
-        const void *kept = (const void *)((uintptr_t)noted & ~(uintptr_t)CANDIDATE);
-        bool stays = slot->mark == FORKGUARD_MARK_LATE && sections_of(kept, slot->mutex_id) != 0;
-        bool is = __atomic_compare_exchange_n(&slot->lifelong[i], &noted, stays ? kept : NULL, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-        for (unsigned j = 0; j < sizeof to_say / sizeof *to_say && is && stays; j++) {
-            if (to_say[j].lock) continue;
-            to_say[j].lock = kept;
-            to_say[j].thread_id = slot->thread_id;
-            break;
-        }
-    }
-    return true;
-}
-
-// Whether it was not said yet, of the last ones.
-static bool is_news(const void *lock) {
-    static const void *said[32];
-    static unsigned count;
-    for (unsigned i = 0; i < sizeof said / sizeof *said; i++)
-        if (said[i] == lock) return false;
-    said[count++ % (sizeof said / sizeof *said)] = lock;
-    return true;
-}
-
-void gate_say_kept(void) {
-    for (unsigned i = 0; i < sizeof to_say / sizeof *to_say && to_say[i].lock; i++) {
-        const void *noted = to_say[i].lock, *lock = (const void *)((uintptr_t)noted & ~(uintptr_t)GATE_KIND);
-        to_say[i].lock = NULL;
-        if (!is_news(noted)) continue;
-        char name[16], place[FORKGUARD_NAME_SIZE * 2], number[24], thread[24];
-        text_buffer address = {number, sizeof number, 0}, id = {thread, sizeof thread, 0};
-        text_add_address(&address, lock);
-        text_add_signed(&id, to_say[i].thread_id);
-        platform_thread_name(to_say[i].thread_id, name);
-        bool named = platform_symbol(lock, place, sizeof place);
-        report_say((const char *const[]){
-            ((uintptr_t)noted & GATE_KIND) == FORKGUARD_SECTION_MUTEX ? "the pthread mutex at " : "the pthread read-write lock at ", number,
-            named ? " (" : "", named ? place : "", named ? ")" : "", " was still held by thread ", thread, *name ? " (" : "", name, *name ? ")" : "",
-            " when the deadline of a fork was over. Forks do not wait for it any more until it is unlocked; in the child it is torn", NULL,
-        });
-    }
 }
 
 bool gate_holds_back(const forkguard_slot *slot) {
@@ -825,7 +718,7 @@ void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing
             uint64_t until = progress + stillness, last_window = deadline - LEAST_TIME - window;
             if (until > last_window) {
                 until = deadline;
-                if (!keeping) begin_to_keep(forker);
+                if (!keeping) kept_begin(forker);
                 keeping = true;
             }
             if (now < until) {
@@ -850,7 +743,7 @@ void gate_close(forkguard_slot *forker, uint64_t deadline, gate_closing *closing
     closing->threads = scan.threads;
     marking marking = {closing, forker, inside != 0};
     gate_each(mark, &marking);
-    if (keeping) gate_each(end_to_keep, NULL);
+    if (keeping) kept_end();
     foreign_list_marked(closing);
 }
 
@@ -1007,7 +900,7 @@ void gate_child(forkguard_slot *survivor, bool prepared, bool owed) {
         survivor->pinned = 0;
         survivor->mark = FORKGUARD_MARK_NONE;
     }
-    for (unsigned i = 0; i < sizeof to_say / sizeof *to_say && to_say[i].lock; i++) to_say[i].lock = NULL; // the parent says it
+    kept_child();
     forget_breaches();
     process.forker.serial = 0;
     process.forker.prepared_at = 0;

@@ -69,9 +69,6 @@ bool gate_close_alone(forkguard_slot *forker);
 // What tells in a slot's `locks` and `lifelong` what they point to (enum forkguard_section_kind).
 #define GATE_KIND 3u
 
-/// Says, of locks that no later fork waits for, which they are and whose: each once. When the gate is open again, in the parent.
-void gate_say_kept(void);
-
 /// From here on parked threads are patient (R15).
 void gate_prepared(void);
 

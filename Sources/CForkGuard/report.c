@@ -14,6 +14,7 @@
 #include "support.h"
 
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stddef.h>
@@ -46,6 +47,15 @@ void text_add_address(text_buffer *buffer, const void *address) {
     unsigned shift = sizeof address * 8;
     while (shift > 4 && (uintptr_t)address >> (shift - 4) == 0) shift -= 4;
     while (shift != 0) text_add(buffer, (char[]){"0123456789abcdef"[(uintptr_t)address >> (shift -= 4) & 15], 0});
+}
+
+void text_add_symbol(text_buffer *buffer, const void *address) {
+    Dl_info info;
+    if (!dladdr(address, &info) || !info.dli_fname || !*info.dli_fname) return;
+    const char *slash = strrchr(info.dli_fname, '/');
+    if (info.dli_sname) text_add(buffer, info.dli_sname);
+    text_add(buffer, info.dli_sname ? " in " : "in ");
+    text_add(buffer, slash ? slash + 1 : info.dli_fname);
 }
 
 void text_add_signed(text_buffer *buffer, int64_t number) {

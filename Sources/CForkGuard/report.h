@@ -16,6 +16,8 @@ typedef struct text_buffer {
 void text_add(text_buffer *buffer, const char *string);
 void text_add_number(text_buffer *buffer, uint64_t number);
 void text_add_address(text_buffer *buffer, const void *address);
+/// Which variable `address` lies in, "name in file", or of one without a name "in file"; nothing where neither is known. Waits while another thread loads a library.
+void text_add_symbol(text_buffer *buffer, const void *address);
 void text_add_signed(text_buffer *buffer, int64_t number);
 /// Microseconds with the unit that fits: "12 us", "3.4 ms".
 void text_add_duration(text_buffer *buffer, uint64_t nanoseconds);

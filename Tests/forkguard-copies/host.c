@@ -14,27 +14,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "forkguard.h"
-
-#include "plugin.h"
+#include "copy_of.h"
 
 #define PLUGINS 4
 
-static forkguard_lock_t lock = FORKGUARD_LOCK_INITIALIZER("the host's lock");
-
-static void begin(void) {}
-static int take(void) { return forkguard_lock(&lock); }
-static void leave(void) { forkguard_unlock(&lock); }
-static uint64_t generation(void) { return forkguard_generation(); }
-static uint32_t held(void) { return forkguard_sections_held(); }
-
-static uint64_t ordinal(void) {
-    forkguard_report report;
-    return forkguard_last_report(&report) == 0 ? report.ordinal : 0;
-}
-
-static const plugin own = {begin, take, leave, generation, held, ordinal, NULL, NULL};
-static const plugin *copies[PLUGINS + 1] = {&own};
+static const copy_of *copies[PLUGINS + 1] = {&own};
 static int count = 1;
 static _Atomic unsigned long turns;
 static _Atomic bool stops;
@@ -74,7 +58,7 @@ static int check_child(uint64_t before, int fork_number) {
         // One count for all: each sees what the others hold.
         for (int j = 0; j < count; j++)
             if (copies[j]->held() != (uint32_t)i + 1) found |= WRONG_HELD;
-        if (copies[i]->children && (*copies[i]->children != 1 || *copies[i]->parents != fork_number)) found |= WRONG_HOOKS;
+        if (*copies[i]->children != 1 || *copies[i]->parents != fork_number) found |= WRONG_HOOKS;
         if (copies[i]->ordinal() != copies[0]->ordinal()) found |= WRONG_REPORT;
     }
     for (int i = count - 1; i >= 0; i--) copies[i]->leave();
@@ -85,7 +69,7 @@ int main(int arguments, char **argument) {
     int forks = arguments > 1 ? atoi(argument[1]) : 0;
     for (int i = 2; i < arguments && count <= PLUGINS; i++) {
         void *object = dlopen(argument[i], RTLD_NOW | RTLD_LOCAL);
-        plugin_entry_function *entry = object ? (plugin_entry_function *)dlsym(object, "plugin_entry") : NULL;
+        copy_entry_function *entry = object ? (copy_entry_function *)dlsym(object, "copy_entry") : NULL;
         if (!entry) {
             fprintf(stderr, "%s\n", dlerror());
             return 2;

@@ -12,7 +12,6 @@
 #include <mach/mach_vm.h>
 #include <mach/vm_inherit.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/param.h>
@@ -120,15 +119,6 @@ int platform_reopen(int number, int flags) {
 void platform_close_range(int first, int last) {
     int most = getdtablesize();
     for (int number = first; number <= last && number < most; number++) close(number);
-}
-
-bool platform_symbol(const void *address, char *text, size_t size) {
-    Dl_info info;
-    if (!dladdr(address, &info) || !info.dli_fname || !*info.dli_fname) return false;
-    const char *slash = strrchr(info.dli_fname, '/'), *file = slash ? slash + 1 : info.dli_fname;
-    if (info.dli_sname) snprintf(text, size, "%s in %s", info.dli_sname, file);
-    else snprintf(text, size, "in %s", file);
-    return true;
 }
 
 void platform_pin(const void *address) {

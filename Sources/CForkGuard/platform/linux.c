@@ -212,15 +212,6 @@ void platform_close_range(int first, int last) {
     for (int number = first; number <= last && number < MOST_DESCRIPTORS; number++) close(number);
 }
 
-bool platform_symbol(const void *address, char *text, size_t size) {
-    Dl_info info;
-    if (!dladdr(address, &info) || !info.dli_fname || !*info.dli_fname) return false;
-    const char *slash = strrchr(info.dli_fname, '/'), *file = slash ? slash + 1 : info.dli_fname;
-    if (info.dli_sname) snprintf(text, size, "%s in %s", info.dli_sname, file);
-    else snprintf(text, size, "in %s", file);
-    return true;
-}
-
 void platform_pin(const void *address) {
     Dl_info info;
     if (dladdr(address, &info) && info.dli_fname && *info.dli_fname) {

@@ -73,10 +73,6 @@ int platform_reopen(int number, int flags);
 /// Closes every descriptor from `first` to `last`.
 void platform_close_range(int first, int last);
 
-/// Writes which variable `address` lies in, "name in file", or for one without a name "file"; false where neither is known. Waits while
-/// another thread loads a library.
-bool platform_symbol(const void *address, char *text, size_t size);
-
 /// Keeps the library that contains `address` loaded for good. dlclose would leave our handlers behind, and the next fork would jump
 /// into unmapped memory.
 void platform_pin(const void *address);

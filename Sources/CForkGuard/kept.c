@@ -1,0 +1,125 @@
+// Locks that are held for ever: a fork waits one deadline for them, and later ones do not (R23).
+//
+// Only of locks that are not ours, and tell whose they are but not since when. So the forker lists what late threads have shortly before its deadline, each thread takes off that
+// list what it lets go of, and what is left when the deadline is over was held all the time in between.
+
+#include "kept.h"
+
+#include "gate.h"
+#include "mutex.h"
+#include "platform/platform.h"
+#include "report.h"
+
+#include "forkguard/section.h"
+
+// In a slot's list: what the thread has shortly before the deadline. If it is still there when that is over, it was held all the time in between.
+#define CANDIDATE 4u
+
+static uint32_t sections_of(const void *noted, int32_t mutex_id) {
+    const void *lock = (const void *)((uintptr_t)noted & ~(uintptr_t)(GATE_KIND | CANDIDATE));
+    switch ((uintptr_t)noted & GATE_KIND) {
+    case FORKGUARD_SECTION_MUTEX: return mutex_sections(lock, mutex_id);
+    case FORKGUARD_SECTION_RWLOCK: return rwlock_sections(lock, mutex_id);
+    default: return 0;
+    }
+}
+
+// How many of a thread's sections no fork waits for any more (R23). The thread takes a lock off this list before it lets go of it, and
+// nobody but a forker adds to it.
+uint32_t kept_sections(const forkguard_slot *slot) {
+    uint32_t sections = 0;
+    if (FORKGUARD_LIKELY(!__atomic_load_n(&slot->keeps, __ATOMIC_SEQ_CST))) return 0;
+    for (unsigned i = 0; i < FORKGUARD_LOCKS_KEPT; i++) {
+        const void *noted = __atomic_load_n(&slot->lifelong[i], __ATOMIC_SEQ_CST);
+        if (!((uintptr_t)noted & CANDIDATE)) sections += sections_of(noted, slot->mutex_id);
+    }
+    return sections;
+}
+
+static struct {
+    const void *lock;
+    int32_t thread_id;
+} to_say[FORKGUARD_LOCKS_KEPT];
+
+static bool expect_to_keep(forkguard_slot *slot, void *forker) {
+    if (slot != forker && __atomic_load_n(&slot->held, __ATOMIC_SEQ_CST) != 0) __atomic_store_n(&slot->keeps, 1, __ATOMIC_SEQ_CST);
+    return true;
+}
+
+static void add_candidate(forkguard_slot *slot, const void *noted) {
+    const void **place = NULL;
+    if (sections_of(noted, slot->mutex_id) == 0) return;
+    for (unsigned i = 0; i < FORKGUARD_LOCKS_KEPT; i++) {
+        const void *kept = __atomic_load_n(&slot->lifelong[i], __ATOMIC_SEQ_CST);
+        if (((uintptr_t)kept & ~(uintptr_t)CANDIDATE) == (uintptr_t)noted) return;
+        if (sections_of(kept, slot->mutex_id) == 0) place = &slot->lifelong[i];
+    }
+    if (place) __atomic_store_n(place, (const void *)((uintptr_t)noted | CANDIDATE), __ATOMIC_SEQ_CST);
+}
+
+static bool list_candidates(forkguard_slot *slot, void *forker) {
+    if (slot == forker || !slot->keeps) return true;
+    for (unsigned i = 0; i < FORKGUARD_LOCKS_REMEMBERED; i++) add_candidate(slot, __atomic_load_n(&slot->locks[i], __ATOMIC_RELAXED));
+    return true;
+}
+
+// Before the last wait. The barrier: who lets go from here on sees `keeps`, and takes off the list what is put on it now.
+void kept_begin(forkguard_slot *forker) {
+    gate_each(expect_to_keep, forker);
+    platform_barrier();
+    gate_each(list_candidates, forker);
+}
+
+// After it. Who is not late has been waited for.
+static bool end_to_keep(forkguard_slot *slot, void *context) {
+    (void)context;
+    for (unsigned i = 0; i < FORKGUARD_LOCKS_KEPT && slot->keeps; i++) {
+        const void *noted = __atomic_load_n(&slot->lifelong[i], __ATOMIC_SEQ_CST);
+        if (!((uintptr_t)noted & CANDIDATE)) continue;
+        const void *kept = (const void *)((uintptr_t)noted & ~(uintptr_t)CANDIDATE);
+        bool stays = slot->mark == FORKGUARD_MARK_LATE && sections_of(kept, slot->mutex_id) != 0;
+        bool is = __atomic_compare_exchange_n(&slot->lifelong[i], &noted, stays ? kept : NULL, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+        for (unsigned j = 0; j < sizeof to_say / sizeof *to_say && is && stays; j++) {
+            if (to_say[j].lock) continue;
+            to_say[j].lock = kept;
+            to_say[j].thread_id = slot->thread_id;
+            break;
+        }
+    }
+    return true;
+}
+
+void kept_end(void) { gate_each(end_to_keep, NULL); }
+
+void kept_child(void) {
+    for (unsigned i = 0; i < sizeof to_say / sizeof *to_say && to_say[i].lock; i++) to_say[i].lock = NULL;
+}
+
+// Whether it was not said yet, of the last ones.
+static bool is_news(const void *lock) {
+    static const void *said[32];
+    static unsigned count;
+    for (unsigned i = 0; i < sizeof said / sizeof *said; i++)
+        if (said[i] == lock) return false;
+    said[count++ % (sizeof said / sizeof *said)] = lock;
+    return true;
+}
+
+void kept_say(void) {
+    for (unsigned i = 0; i < sizeof to_say / sizeof *to_say && to_say[i].lock; i++) {
+        const void *noted = to_say[i].lock, *lock = (const void *)((uintptr_t)noted & ~(uintptr_t)GATE_KIND);
+        to_say[i].lock = NULL;
+        if (!is_news(noted)) continue;
+        char name[16], place[FORKGUARD_NAME_SIZE * 2] = "", number[24], thread[24];
+        text_buffer address = {number, sizeof number, 0}, id = {thread, sizeof thread, 0}, symbol = {place, sizeof place, 0};
+        text_add_address(&address, lock);
+        text_add_signed(&id, to_say[i].thread_id);
+        platform_thread_name(to_say[i].thread_id, name);
+        text_add_symbol(&symbol, lock);
+        report_say((const char *const[]){
+            ((uintptr_t)noted & GATE_KIND) == FORKGUARD_SECTION_MUTEX ? "the pthread mutex at " : "the pthread read-write lock at ", number,
+            *place ? " (" : "", place, *place ? ")" : "", " was still held by thread ", thread, *name ? " (" : "", name, *name ? ")" : "",
+            " when the deadline of a fork was over. Forks do not wait for it any more until it is unlocked; in the child it is torn", NULL,
+        });
+    }
+}
