@@ -596,7 +596,6 @@ void forkguard_start(void) {
         }
     }
     int saved = errno;
-    platform_pin((const void *)(uintptr_t)forkguard_start);
     if (!copy_settle()) {
         end_start(saved);
         return;
@@ -618,5 +617,10 @@ void forkguard_start(void) {
 // The linker drops a constructor from a static library unless something refers to its object; everything that can be called here refers to
 // forkguard_start, so where there is nothing to guard there is no constructor either.
 #ifndef FORKGUARD_PRELOAD // the preload decides first whether to start
-__attribute__((constructor)) static void start_before_main(void) { forkguard_start(); }
+__attribute__((constructor)) static void start_before_main(void) {
+    forkguard_start();
+    // Here, where the dynamic linker's lock is this thread's already if it is anybody's: dlopen's. One that starts the library at its first use would wait for that lock, and dlopen's
+    // thread, in this constructor, for the start.
+    platform_pin((const void *)(uintptr_t)forkguard_start);
+}
 #endif

@@ -60,6 +60,19 @@ static const copy *copy_in_note(const ElfW(Nhdr) *note) {
     return (const copy *)(content + distance);
 }
 
+static uint64_t aligned(uint64_t size, uint64_t alignment) { return (size + alignment - 1) & ~(alignment - 1); }
+
+// Whoever made an object may have been careless.
+static bool is_loaded(const struct dl_phdr_info *object, const ElfW(Phdr) *part) {
+    for (unsigned i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *loaded = &object->dlpi_phdr[i];
+        if (loaded->p_type == PT_LOAD && part->p_vaddr >= loaded->p_vaddr && part->p_memsz <= loaded->p_filesz
+            && part->p_vaddr - loaded->p_vaddr <= loaded->p_filesz - part->p_memsz)
+            return true;
+    }
+    return false;
+}
+
 typedef struct walk {
     const copy *leads;
 } walk;
@@ -70,17 +83,22 @@ static int look_into(struct dl_phdr_info *object, size_t size, void *context) {
     for (unsigned i = 0; i < object->dlpi_phnum; i++) {
         const ElfW(Phdr) *part = &object->dlpi_phdr[i];
         if (part->p_type != PT_NOTE) continue;
-        size_t alignment = part->p_align == 8 ? 8 : 4;
-        const char *at = (const char *)(object->dlpi_addr + part->p_vaddr), *end = at + part->p_memsz;
-        while ((size_t)(end - at) >= sizeof(ElfW(Nhdr))) {
+        if (!is_loaded(object, part)) continue;
+        uint64_t alignment = part->p_align == 8 ? 8 : 4, rest = part->p_memsz;
+        const char *at = (const char *)(object->dlpi_addr + part->p_vaddr);
+        while (rest >= sizeof(ElfW(Nhdr))) {
             const ElfW(Nhdr) *note = (const ElfW(Nhdr) *)at;
+            uint64_t head = aligned(sizeof *note + (uint64_t)note->n_namesz, alignment), all = head + aligned(note->n_descsz, alignment);
+            // The last one of a part need not be filled up.
+            if (head + note->n_descsz > rest) break;
             const copy *found = copy_in_note(note);
             if (found && found != &forkguard_this_copy && __atomic_load_n(&found->leads, __ATOMIC_ACQUIRE)) {
                 walk->leads = found;
                 return 1;
             }
-            size_t head = (sizeof *note + note->n_namesz + alignment - 1) & ~(alignment - 1);
-            at += (head + note->n_descsz + alignment - 1) & ~(alignment - 1);
+            if (all >= rest) break;
+            at += all;
+            rest -= all;
         }
     }
     return 0;

@@ -228,7 +228,7 @@ static forkguard_slot *make_slot(void) {
     forkguard_slot *slot = reserve_slot();
     uint64_t serial = __atomic_fetch_add(&gate.next_serial, 1, __ATOMIC_RELAXED);
     slot->word = serial << FORKGUARD_WORD_SHIFT;
-    slot->held = slot->keeps = 0;
+    slot->held = slot->keeps = slot->lost = 0;
     slot->thread_id = platform_thread_id();
     slot->mutex_id = mutex_thread_id();
     platform_own_name(slot->thread_name);
@@ -513,6 +513,7 @@ static bool look_at(forkguard_slot *slot, void *context) {
     slot->walk_stuck = slot->walk_waited = slot->walk_kept = 0;
     uint32_t held = __atomic_load_n(&slot->held, __ATOMIC_SEQ_CST);
     slot->walk_inside = held != 0;
+    kept_correct(slot, held);
     if (!slot->walk_inside) return true;
     // The count before the locks: beside a closed gate it can only fall, and a lock is off the list before it is let go of.
     if (held <= kept_sections(slot)) { // R23
@@ -879,9 +880,17 @@ void forkguard_survivor_rests(void) {
     support_survivor_rests();
 }
 
+// A thread that was made here and has ended: its slot, until another thread has it, is the last to know.
+static bool ended_here(int32_t mutex_id) {
+    for (chunk *chunk = __atomic_load_n(&gate.chunks, __ATOMIC_ACQUIRE); chunk; chunk = chunk->next)
+        for (unsigned i = 0; i < SLOTS_IN_CHUNK; i++)
+            if (chunk->slots[i].mutex_id == mutex_id && chunk->slots[i].word >> FORKGUARD_WORD_SHIFT >= gate.horizon) return true;
+    return false;
+}
+
 bool forkguard_thread_vanished(int32_t thread_id) {
     FOLLOW(thread_vanished, thread_id);
-    return gate.horizon != 0 && thread_id > 0 && !platform_thread_is_ours(thread_id);
+    return gate.horizon != 0 && thread_id > 0 && !platform_thread_is_ours(thread_id) && !ended_here(thread_id);
 }
 
 void gate_child(forkguard_slot *survivor, bool prepared, bool owed) {

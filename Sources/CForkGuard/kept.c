@@ -2,6 +2,9 @@
 //
 // Only of locks that are not ours, and tell whose they are but not since when. So the forker lists what late threads have shortly before its deadline, each thread takes off that
 // list what it lets go of, and what is left when the deadline is over was held all the time in between.
+//
+// A section can also be lost: its mutex was unlocked by another thread, or freed while it was locked. Nothing ends such a section any more, so after a deadline it is not waited for
+// either: of the locks that the thread noted, those that do not say any more that they are its.
 
 #include "kept.h"
 
@@ -33,12 +36,17 @@ uint32_t kept_sections(const forkguard_slot *slot) {
         const void *noted = __atomic_load_n(&slot->lifelong[i], __ATOMIC_SEQ_CST);
         if (!((uintptr_t)noted & CANDIDATE)) sections += sections_of(noted, slot->mutex_id);
     }
-    return sections;
+    return sections + slot->lost;
+}
+
+void kept_correct(forkguard_slot *slot, uint32_t held) {
+    if (slot->lost > held) slot->lost = held;
 }
 
 static struct {
     const void *lock;
     int32_t thread_id;
+    bool lost;
 } to_say[FORKGUARD_LOCKS_KEPT];
 
 static bool expect_to_keep(forkguard_slot *slot, void *forker) {
@@ -70,26 +78,51 @@ void kept_begin(forkguard_slot *forker) {
     gate_each(list_candidates, forker);
 }
 
-// After it. Who is not late has been waited for.
+static void remember_to_say(const void *lock, const forkguard_slot *slot, bool lost) {
+    for (unsigned i = 0; i < sizeof to_say / sizeof *to_say; i++) {
+        if (to_say[i].lock) continue;
+        to_say[i].lock = lock;
+        to_say[i].thread_id = slot->thread_id;
+        to_say[i].lost = lost;
+        return;
+    }
+}
+
+static void count_lost(forkguard_slot *slot) {
+    uint32_t held = __atomic_load_n(&slot->held, __ATOMIC_SEQ_CST), had = 0, gone = 0;
+    const void *first = NULL;
+    for (unsigned i = 0; i < held && i < FORKGUARD_LOCKS_REMEMBERED; i++) {
+        const void *noted = __atomic_load_n(&slot->locks[i], __ATOMIC_RELAXED);
+        if (!((uintptr_t)noted & GATE_KIND)) continue;
+        uint32_t sections = sections_of(noted, slot->mutex_id);
+        had += sections;
+        gone += sections == 0;
+        if (sections == 0 && !first) first = noted;
+    }
+    uint32_t lost = held > had ? held - had : 0;
+    if (lost > gone) lost = gone; // the others are not locks that tell whose they are
+    if (lost > slot->lost && first) remember_to_say(first, slot, true);
+    slot->lost = lost;
+}
+
+// After it. Who is not late has been waited for. Those first that wait for no lock themselves: they hold up the others.
 static bool end_to_keep(forkguard_slot *slot, void *context) {
-    (void)context;
+    if ((__atomic_load_n(&slot->sleeps_for, __ATOMIC_SEQ_CST) != NULL) != *(bool *)context) return true;
+    if (slot->mark == FORKGUARD_MARK_LATE && slot->keeps) count_lost(slot);
     for (unsigned i = 0; i < FORKGUARD_LOCKS_KEPT && slot->keeps; i++) {
         const void *noted = __atomic_load_n(&slot->lifelong[i], __ATOMIC_SEQ_CST);
         if (!((uintptr_t)noted & CANDIDATE)) continue;
         const void *kept = (const void *)((uintptr_t)noted & ~(uintptr_t)CANDIDATE);
         bool stays = slot->mark == FORKGUARD_MARK_LATE && sections_of(kept, slot->mutex_id) != 0;
         bool is = __atomic_compare_exchange_n(&slot->lifelong[i], &noted, stays ? kept : NULL, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-        for (unsigned j = 0; j < sizeof to_say / sizeof *to_say && is && stays; j++) {
-            if (to_say[j].lock) continue;
-            to_say[j].lock = kept;
-            to_say[j].thread_id = slot->thread_id;
-            break;
-        }
+        if (is && stays) remember_to_say(kept, slot, false);
     }
     return true;
 }
 
-void kept_end(void) { gate_each(end_to_keep, NULL); }
+void kept_end(void) {
+    for (int waiting = 0; waiting < 2; waiting++) gate_each(end_to_keep, &(bool){waiting != 0});
+}
 
 void kept_child(void) {
     for (unsigned i = 0; i < sizeof to_say / sizeof *to_say && to_say[i].lock; i++) to_say[i].lock = NULL;
@@ -118,8 +151,10 @@ void kept_say(void) {
         text_add_symbol(&symbol, lock);
         report_say((const char *const[]){
             ((uintptr_t)noted & GATE_KIND) == FORKGUARD_SECTION_MUTEX ? "the pthread mutex at " : "the pthread read-write lock at ", number,
-            *place ? " (" : "", place, *place ? ")" : "", " was still held by thread ", thread, *name ? " (" : "", name, *name ? ")" : "",
-            " when the deadline of a fork was over. Forks do not wait for it any more until it is unlocked; in the child it is torn", NULL,
+            *place ? " (" : "", place, *place ? ")" : "", to_say[i].lost ? " was locked by thread " : " was still held by thread ", thread,
+            *name ? " (" : "", name, *name ? ")" : "",
+            to_say[i].lost ? ", and unlocked by another one, or freed while it was locked: a fork waited for that thread until its deadline. Later ones do not"
+                           : " when the deadline of a fork was over. Forks do not wait for it any more until it is unlocked; in the child it is torn", NULL,
         });
     }
 }

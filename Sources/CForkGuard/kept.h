@@ -10,6 +10,9 @@ FORKGUARD_PRIVATE_BEGIN
 /// How many of a thread's sections no fork waits for any more. The thread takes a lock off this list before it lets go of it, and nobody but a forker adds to it.
 uint32_t kept_sections(const forkguard_slot *slot);
 
+/// Corrects what was said of sections that nothing ends: the thread is seen to be in so many now. By a forker, with the gate closed.
+void kept_correct(forkguard_slot *slot, uint32_t held);
+
 /// Lists what the others that are inside have: before the forker's last wait, with the gate closed. And ends that, after it.
 void kept_begin(forkguard_slot *forker);
 void kept_end(void);

@@ -21,6 +21,7 @@ forkguard_slot *forkguard_section_begin_slow(void) {
     making_slot = false;
     __atomic_store_n(&slot->held, slot->held + 1, __ATOMIC_SEQ_CST);
     gate_enter_section(slot);
+    __atomic_store_n(&slot->locks[(slot->held - 1) % FORKGUARD_LOCKS_REMEMBERED], NULL, __ATOMIC_RELAXED);
     return slot;
 }
 

@@ -207,8 +207,7 @@ bool preload_may_write(void) {
     int saved = errno;
     struct stat now;
     bool may = fstat(STDERR_FILENO, &now) == 0
-        && (S_ISCHR(now.st_mode) || S_ISFIFO(now.st_mode) || (fcntl(STDERR_FILENO, F_GETFL) & O_APPEND)
-            || (now.st_ino == error_at_start.st_ino && now.st_dev == error_at_start.st_dev));
+        && ((S_ISREG(now.st_mode) && (fcntl(STDERR_FILENO, F_GETFL) & O_APPEND)) || (now.st_ino == error_at_start.st_ino && now.st_dev == error_at_start.st_dev));
     errno = saved;
     return may;
 }

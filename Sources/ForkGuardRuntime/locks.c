@@ -28,7 +28,7 @@
 #if defined(__GLIBC__)
 
 // glibc, nptl/pthreadP.h; see Sources/CForkGuard/mutex.c for why these cannot change.
-enum { KIND_ROBUST = 16, KIND_INHERIT = 32, KIND_SHARED = 128 };
+enum { KIND_ROBUST = 16, KIND_INHERIT = 32, KIND_SHARED = 128, KIND_ELISION = 256 }; // elided ones note no owner
 enum { CONDITION_SHARED = 1, CONDITION_CLOCK = 2, CONDITION_WAITERS = 3 };
 
 static bool is_ours(const pthread_mutex_t *mutex) { return !(mutex->__data.__kind & (KIND_ROBUST | KIND_SHARED)); }
@@ -82,6 +82,19 @@ static struct timespec after(clockid_t clock, uint64_t nanoseconds) {
 static bool is_later(const struct timespec *a, const struct timespec *b) {
     return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
 }
+
+// Until the deadline, in nanoseconds; 0: it is over.
+static uint64_t left(const wait *wait) {
+    struct timespec now;
+    if (!wait->deadline) return UINT64_MAX;
+    clock_gettime(wait->clock, &now);
+    if (!is_later(wait->deadline, &now)) return 0;
+    int64_t seconds = wait->deadline->tv_sec - now.tv_sec;
+    return seconds > 1000 ? UINT64_MAX : (uint64_t)(seconds * 1000000000 + wait->deadline->tv_nsec - now.tv_nsec);
+}
+
+// The only ones that the C library takes (pthread_mutex_clocklock in its manual).
+static bool is_known(clockid_t clock) { return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC; }
 
 // Sleeps for the mutex. `again`: it came back early, only to look again.
 static int sleep_for(pthread_mutex_t *mutex, const wait *wait, uint64_t patience, bool *again) {
@@ -224,6 +237,7 @@ int gated_mutex_trylock(pthread_mutex_t *mutex) {
 }
 
 int gated_mutex_clocklock(pthread_mutex_t *mutex, clockid_t clock, const struct timespec *deadline) {
+    if (!is_known(clock)) return EINVAL;
     forkguard_slot *slot = is_ours(mutex) ? forkguard_section_begin() : NULL;
     if (!slot) return clock == CLOCK_REALTIME ? real.mutex_timedlock(mutex, deadline) : real.mutex_clocklock(mutex, clock, deadline);
     note(slot, mutex);
@@ -238,12 +252,15 @@ int gated_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *deadlin
 static __attribute__((noinline)) int unlock_other(pthread_mutex_t *mutex) {
     bool ours = is_ours(mutex); // it may be gone after it was unlocked
     forkguard_slot *slot = forkguard_section_slot();
-    let_go(slot, mutex);
+    // One that another thread locked is that thread's section, which nothing ends any more (kept.c). One of this thread's may have the id that it had in the parent.
+    if (slot && ours && owner_of(mutex) != slot->mutex_id) settle(mutex, false);
+    bool mine = slot && (owner_of(mutex) == slot->mutex_id || (mutex->__data.__kind & KIND_ELISION));
+    if (mutex->__data.__count <= 1) let_go(slot, mutex); // else it stays, recursive
     int result = real.mutex_unlock(mutex);
     // EPERM: it notes the id that this thread had in the parent. Or did, and a thread that wants it has set it right in this moment.
     if (result == EPERM && ours && (settle(mutex, false) || (slot && owner_of(mutex) == slot->mutex_id))) result = real.mutex_unlock(mutex);
     // One that was locked before the wrappers were there is not counted.
-    if (FORKGUARD_LIKELY(result == 0) && ours && slot && slot->held != 0) forkguard_section_end(slot);
+    if (FORKGUARD_LIKELY(result == 0) && ours && mine && slot->held != 0) forkguard_section_end(slot);
     return result;
 }
 
@@ -258,7 +275,8 @@ static __attribute__((noinline)) int unlock_contended(forkguard_slot *slot, pthr
 
 int gated_mutex_unlock(pthread_mutex_t *mutex) {
     forkguard_slot *slot = forkguard_thread_slot;
-    if (!FORKGUARD_LIKELY(slot != NULL) || !FORKGUARD_LIKELY(slot->held != 0) || !FORKGUARD_LIKELY(!slot->keeps) || !FORKGUARD_LIKELY(is_plain(mutex)))
+    if (!FORKGUARD_LIKELY(slot != NULL) || !FORKGUARD_LIKELY(slot->held != 0) || !FORKGUARD_LIKELY(!slot->keeps) || !FORKGUARD_LIKELY(is_plain(mutex))
+        || !FORKGUARD_LIKELY(mutex->__data.__owner == slot->mutex_id))
         return unlock_other(mutex);
     if (!FORKGUARD_LIKELY(!leave_plain(mutex))) return unlock_contended(slot, mutex);
     forkguard_section_end(slot);
@@ -296,7 +314,8 @@ static __attribute__((noinline)) int wait_counted_out(forkguard_slot *slot, pthr
     waiter waiter = {slot, mutex};
     int result;
     let_go(slot, mutex);
-    forkguard_section_sleep(slot, mutex, condition, &mutex_sleep);
+    // What other processes wait on is not made anew in a child.
+    forkguard_section_sleep(slot, mutex, condition->__data.__wrefs & CONDITION_SHARED ? NULL : condition, &mutex_sleep);
     pthread_cleanup_push(come_back_cancelled, &waiter);
     result = wait_for(condition, mutex, wait);
     pthread_cleanup_pop(0);
@@ -306,7 +325,7 @@ static __attribute__((noinline)) int wait_counted_out(forkguard_slot *slot, pthr
 
 static int wait_gated(pthread_cond_t *condition, pthread_mutex_t *mutex, const wait *wait) {
     forkguard_slot *slot = forkguard_section_slot();
-    bool counted = slot && slot->held != 0 && is_ours(mutex) && !(condition->__data.__wrefs & CONDITION_SHARED);
+    bool counted = slot && slot->held != 0 && is_ours(mutex);
     return counted ? wait_counted_out(slot, condition, mutex, wait) : wait_for(condition, mutex, wait);
 }
 
@@ -375,7 +394,8 @@ static __attribute__((noinline)) int rwlock_slowly(forkguard_slot *slot, pthread
             break;
         }
         uint64_t patience = forkguard_section_patience(slot, writer_of(lock));
-        struct timespec nap = {.tv_nsec = (long)(patience && patience < NAP ? patience : NAP)};
+        uint64_t rest = left(wait), longest = patience && patience < NAP ? patience : NAP;
+        struct timespec nap = {.tv_nsec = (long)(rest < longest ? rest : longest)};
         __atomic_fetch_add(&bed->sleepers, 1, __ATOMIC_SEQ_CST);
         uint32_t event = __atomic_load_n(&bed->event, __ATOMIC_SEQ_CST);
         // Once more, now that who unlocks sees this sleeper.
@@ -388,11 +408,7 @@ static __attribute__((noinline)) int rwlock_slowly(forkguard_slot *slot, pthread
         __atomic_fetch_sub(&bed->sleepers, 1, __ATOMIC_SEQ_CST);
         if (result != EBUSY) break;
         result = try_lock(lock);
-        if (result == EBUSY && wait->deadline) {
-            struct timespec now;
-            clock_gettime(wait->clock, &now);
-            if (!is_later(wait->deadline, &now)) result = ETIMEDOUT;
-        }
+        if (result == EBUSY && left(wait) == 0) result = ETIMEDOUT;
     }
     if (result != 0) forkguard_section_end(slot);
     errno = saved;
@@ -410,7 +426,7 @@ static void note_writer(forkguard_slot *slot, const pthread_rwlock_t *lock, int 
 }
 
 static int lock_rwlock(pthread_rwlock_t *lock, int (*try_lock)(pthread_rwlock_t *), const wait *wait) {
-    if (wait->deadline && (wait->deadline->tv_nsec < 0 || wait->deadline->tv_nsec >= 1000000000)) return EINVAL;
+    if (wait->deadline && (!is_known(wait->clock) || wait->deadline->tv_nsec < 0 || wait->deadline->tv_nsec >= 1000000000)) return EINVAL;
     forkguard_slot *slot = forkguard_section_begin();
     if (!slot) return try_lock(lock);
     note_writer(slot, lock, try_lock);

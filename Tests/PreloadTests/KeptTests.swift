@@ -3,17 +3,29 @@ import XCTest
 /// Locks that are held for ever.
 final class PreloadKeptTests: XCTestCase {
     func test_oneCostsOneDeadlineAndIsNamedOnce() throws {
-        let run = try PreloadRun.probe("kept")
-        print(run.output, terminator: "")
-        XCTAssertEqual(Array(run.counts.prefix(3)), [100, 0, 0], run.output + run.error)
-        let times = run.output.split(separator: "\n")[0].split(whereSeparator: { !$0.isNumber }).compactMap { Int($0) }
-        XCTAssertGreaterThanOrEqual(times[0], 900, run.output)
-        XCTAssertLessThan(times[1], 500, run.output)
+        let run = try costsOneDeadline("kept")
         let named = run.error.split(separator: "\n").filter { $0.contains("was still held by thread") }
         XCTAssertEqual(named.count, 3, "two mutexes and a read-write lock, each once: \(run.error)")
         let mutex = named.filter { $0.contains("(held_for_ever in forkguard-preload-probe-dynamic)") && $0.contains("(holder)") }
         XCTAssertEqual(mutex.count, 1, run.error)
         XCTAssertEqual(named.filter { $0.contains("the pthread read-write lock at 0x") }.count, 1, run.error)
+    }
+
+    /// Unlocked by another thread, freed while it is locked, recursive and entered again all the time, waited with on a condition among processes.
+    func test_sectionsThatNothingEndsCostOneDeadlineTogether() throws {
+        let run = try costsOneDeadline("lost")
+        XCTAssertEqual(run.error.components(separatedBy: "and unlocked by another one, or freed while it was locked").count - 1, 2, run.error)
+        XCTAssertEqual(run.error.components(separatedBy: "was still held by thread").count - 1, 1, run.error)
+    }
+
+    private func costsOneDeadline(_ scenario: String) throws -> PreloadRun {
+        let run = try PreloadRun.probe(scenario)
+        print(run.output, terminator: "")
+        XCTAssertEqual(Array(run.counts.prefix(3)), [100, 0, 0], run.output + run.error)
+        let times = run.output.split(separator: "\n")[0].split(whereSeparator: { !$0.isNumber }).compactMap { Int($0) }
+        XCTAssertGreaterThanOrEqual(times[0], 900, run.output)
+        XCTAssertLessThan(times[1], 500, run.output)
+        return run
     }
 
     func test_itIsWaitedForAgainAfterItsUnlock() throws {

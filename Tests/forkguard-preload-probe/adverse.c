@@ -80,6 +80,81 @@ void scenario_kept(void) {
     say("kept");
 }
 
+static pthread_mutex_t handed = PTHREAD_MUTEX_INITIALIZER, waited = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t entered = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static pthread_cond_t among_processes;
+
+// Its mutex is unlocked by another thread: nothing ends its section.
+static void *hand_over(void *context) {
+    CHECK(pthread_mutex_lock(&handed) == 0);
+    atomic_fetch_add(&holding, 1);
+    for (;;) guarded_use(&busy, 100000);
+    return context;
+}
+
+static void *free_while_locked(void *context) {
+    pthread_mutex_t *mutex = calloc(1, sizeof *mutex);
+    CHECK(mutex && pthread_mutex_lock(mutex) == 0);
+    memset(mutex, 0, sizeof *mutex);
+    free(mutex);
+    atomic_fetch_add(&holding, 1);
+    for (;;) guarded_use(&busy, 100000);
+    return context;
+}
+
+static void *enter_again(void *context) {
+    CHECK(pthread_mutex_lock(&entered) == 0);
+    atomic_fetch_add(&holding, 1);
+    for (;;) {
+        CHECK(pthread_mutex_lock(&entered) == 0);
+        nap(1000000);
+        CHECK(pthread_mutex_unlock(&entered) == 0);
+        nap(1000000);
+    }
+    return context;
+}
+
+static void *wait_among_processes(void *context) {
+    CHECK(pthread_mutex_lock(&waited) == 0);
+    atomic_fetch_add(&holding, 1);
+    for (;;) pthread_cond_wait(&among_processes, &waited);
+    return context;
+}
+
+// Sections that are not what they seem: each kind costs no more than one deadline, all together.
+void scenario_lost(void) {
+    pthread_condattr_t attributes;
+    CHECK(pthread_condattr_init(&attributes) == 0 && pthread_condattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED) == 0);
+    CHECK(pthread_cond_init(&among_processes, &attributes) == 0);
+    begin(hand_over, NULL);
+    begin(free_while_locked, NULL);
+    begin(enter_again, NULL);
+    begin(wait_among_processes, NULL);
+    while (atomic_load(&holding) < 4) nap(1000000);
+    CHECK(pthread_mutex_unlock(&handed) == 0);
+    double first = 0, most = 0;
+    for (unsigned i = 0; !is_over(100); i++) {
+        count_inside(atomic_load(&busy.holders));
+        double before = seconds_now();
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(2);
+            CHECK(pthread_mutex_lock(&handed) == 0 && pthread_mutex_unlock(&handed) == 0);
+            CHECK(pthread_mutex_lock(&waited) == 0 && pthread_mutex_unlock(&waited) == 0);
+            CHECK(pthread_mutex_trylock(&entered) == EBUSY);
+            if (i != 0) guarded_use(&busy, 0);
+            _exit(0);
+        }
+        double took = seconds_now() - before;
+        if (i == 0) first = took;
+        else if (took > most) most = took;
+        settle(child);
+        nap(100000);
+    }
+    dprintf(1, "first %.0f ms, then at most %.0f ms\n", first * 1000, most * 1000);
+    say("lost");
+}
+
 static void *hold_a_while(void *context) {
     CHECK(pthread_mutex_lock(&busy.mutex) == 0);
     atomic_fetch_add(&holding, 1);

@@ -70,7 +70,7 @@ static const struct {
     {"survivor", scenario_survivor},   {"handlers", scenario_handlers},   {"kept", scenario_kept},             {"released", scenario_released},
     {"spawns", scenario_spawns},       {"daemon", scenario_daemon},       {"forkpty", scenario_forkpty},       {"signals", scenario_signals},
     {"execs", scenario_execs},         {"closes", scenario_closes},       {"object", scenario_object},         {"who", scenario_who},
-    {"lock", scenario_lock},           {"pairs", scenario_pairs},         {"contended", scenario_contended},
+    {"lost", scenario_lost},           {"lock", scenario_lock},           {"pairs", scenario_pairs},         {"contended", scenario_contended},
 };
 
 int main(int count, char **arguments) {

@@ -49,6 +49,7 @@ void scenario_survivor(void);
 void scenario_handlers(void);
 void scenario_kept(void);
 void scenario_released(void);
+void scenario_lost(void);
 void scenario_spawns(void);
 void scenario_daemon(void);
 void scenario_forkpty(void);

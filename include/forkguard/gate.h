@@ -36,6 +36,7 @@ typedef struct forkguard_slot {
     uint32_t held;   // how many gated sections the thread is in
     int32_t thread_id; // the kernel's, for reports
     int32_t mutex_id;  // what the C library notes in a mutex that this thread has
+    uint32_t lost;     // how many of its sections nothing ends any more (R23)
     uint32_t keeps;    // whether it may have locks that no fork waits for any more: `lifelong` (R23)
     char thread_name[16]; // as it was when the slot was made
     // What the thread took last, by depth: a hint for reports, checked against the lock's word before it is believed. With the two lowest bits clear; else what

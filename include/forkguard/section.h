@@ -29,6 +29,7 @@ FORKGUARD_INLINE forkguard_slot *FORKGUARD_NULLABLE forkguard_section_begin(void
     forkguard_slot *slot = forkguard_thread_slot;
     if (!FORKGUARD_LIKELY(slot != NULL)) return forkguard_section_begin_slow();
     if (!FORKGUARD_LIKELY(forkguard_section_enter(slot))) forkguard_section_enter_slow(slot);
+    __atomic_store_n(&slot->locks[(slot->held - 1) % FORKGUARD_LOCKS_REMEMBERED], NULL, __ATOMIC_RELAXED); // noted by nobody yet
     return slot;
 })
 
