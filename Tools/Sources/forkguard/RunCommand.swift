@@ -5,7 +5,7 @@ struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "run",
         abstract: "Runs a program with ForkGuard's gate around its pthread mutexes, read-write locks and conditions.",
-        usage: "forkguard run [--deadline MS] [--exclude NAMES] [--torn abort|wait] -- CMD ARGS",
+        usage: "forkguard run [--deadline MS] [--exclude NAMES] [--torn refuse|wait] -- CMD ARGS",
         discussion: """
             CMD takes this process's place: its process id, signals, descriptors and exit status are its own. \
             What it starts is guarded, too.
@@ -20,14 +20,14 @@ struct RunCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Programs and libraries to leave alone, by file name, separated by commas.", valueName: "names"))
     var exclude: String?
 
-    @Option(help: "What a child does that locks what a thread held past the deadline: abort with a message, or wait as without us.")
+    @Option(help: "What a child does that locks what a thread held past the deadline: refuse, and end with a message; or wait as without us.")
     var torn: Torn?
 
     @Argument(parsing: .postTerminator, help: ArgumentHelp("The program and its arguments.", valueName: "cmd args"))
     var command: [String] = []
 
     enum Torn: String, ExpressibleByArgument, CaseIterable {
-        case abort, wait
+        case refuse, wait
     }
 
     func validate() throws {

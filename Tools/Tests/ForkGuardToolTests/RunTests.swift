@@ -20,6 +20,21 @@ final class RunTests: XCTestCase {
         XCTAssertEqual(tool.output, "250 x,y wait\n1\n")
     }
 
+    /// What the library makes of the option, not only what reaches it.
+    func testAChildThatLocksWhatVanishedIsRefusedOrWaits() throws {
+        let program = try Fixtures.program("locks-what-vanished", Fixtures.directory(self))
+        let refused = try ToolProcess(["run", "--deadline", "200", "--torn", "refuse", "--", program])
+        #if arch(x86_64)
+            XCTAssertEqual(refused.output, "signal \(SIGILL)\n")
+        #else
+            XCTAssertEqual(refused.output, "signal \(SIGTRAP)\n")
+        #endif
+        XCTAssertFalse(refused.errors.contains("ignored"), refused.errors)
+        let waited = try ToolProcess(["run", "--deadline", "200", "--torn", "wait", "--", program])
+        XCTAssertEqual(waited.output, "signal \(SIGALRM)\n")
+        XCTAssertFalse(waited.errors.contains("ignored"), waited.errors)
+    }
+
     func testLibraryIsPreloadedOnceBesideOthers() throws {
         let script = "echo $LD_PRELOAD"
         let once = try ToolProcess(["run", "--", "sh", "-c", script])
