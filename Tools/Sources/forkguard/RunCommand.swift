@@ -20,7 +20,7 @@ struct RunCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Programs and libraries to leave alone, by file name, separated by commas.", valueName: "names"))
     var exclude: String?
 
-    @Option(help: "What a child does that locks what a thread held past the deadline: refuse, and end with a message; or wait as without us.")
+    @Option(help: "What a child does that locks what a thread held past the deadline: refuse, with a message; or wait, as without us.")
     var torn: Torn?
 
     @Argument(parsing: .postTerminator, help: ArgumentHelp("The program and its arguments.", valueName: "cmd args"))
