@@ -73,17 +73,11 @@ static bool is_loaded(const struct dl_phdr_info *object, const ElfW(Phdr) *part)
     return false;
 }
 
-typedef struct walk {
-    const copy *leads;
-} walk;
-
-static int look_into(struct dl_phdr_info *object, size_t size, void *context) {
+static int look_into(struct dl_phdr_info *object, size_t size, void *leads) {
     (void)size;
-    walk *walk = context;
     for (unsigned i = 0; i < object->dlpi_phnum; i++) {
         const ElfW(Phdr) *part = &object->dlpi_phdr[i];
-        if (part->p_type != PT_NOTE) continue;
-        if (!is_loaded(object, part)) continue;
+        if (part->p_type != PT_NOTE || !is_loaded(object, part)) continue;
         uint64_t alignment = part->p_align == 8 ? 8 : 4, rest = part->p_memsz;
         const char *at = (const char *)(object->dlpi_addr + part->p_vaddr);
         while (rest >= sizeof(ElfW(Nhdr))) {
@@ -93,7 +87,7 @@ static int look_into(struct dl_phdr_info *object, size_t size, void *context) {
             if (head + note->n_descsz > rest) break;
             const copy *found = copy_in_note(note);
             if (found && found != &forkguard_this_copy && __atomic_load_n(&found->leads, __ATOMIC_ACQUIRE)) {
-                walk->leads = found;
+                *(const copy **)leads = found;
                 return 1;
             }
             if (all >= rest) break;
@@ -112,19 +106,19 @@ static bool fits(const copy *other) {
 
 // Inside a walk of its own, which holds the dynamic linker's lock: of two copies that start at once one sees the other. (glibc; musl's walk holds nothing. There only the constructors,
 // which run one after the other, keep them apart.)
-static int settle(struct dl_phdr_info *object, size_t size, void *context) {
+static int settle(struct dl_phdr_info *object, size_t size, void *leads) {
     (void)object, (void)size;
-    walk *walk = context;
-    dl_iterate_phdr(look_into, walk);
-    if (walk->leads && fits(walk->leads)) copy_leader = walk->leads->functions;
+    dl_iterate_phdr(look_into, leads);
+    const copy *other = *(const copy **)leads;
+    if (other && fits(other)) copy_leader = other->functions;
     else __atomic_store_n(&forkguard_this_copy.leads, 1, __ATOMIC_RELEASE);
     return 1;
 }
 
 bool copy_settle(void) {
-    walk walk = {0};
-    dl_iterate_phdr(settle, &walk);
-    if (walk.leads && !copy_leader)
+    const copy *other = NULL;
+    dl_iterate_phdr(settle, &other);
+    if (other && !copy_leader)
         report_say((const char *const[]){
             "two versions of ForkGuard are in this process, and neither can be led by the other: each guards only what was made with it, and a fork may wait for each until its "
             "deadline", NULL,
