@@ -27,8 +27,6 @@ static uint32_t sections_of(const void *noted, int32_t mutex_id) {
     }
 }
 
-// How many of a thread's sections no fork waits for any more (R23). The thread takes a lock off this list before it lets go of it, and
-// nobody but a forker adds to it.
 uint32_t kept_sections(const forkguard_slot *slot) {
     uint32_t sections = 0;
     if (FORKGUARD_LIKELY(!__atomic_load_n(&slot->keeps, __ATOMIC_SEQ_CST))) return 0;

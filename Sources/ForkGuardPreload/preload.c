@@ -24,17 +24,12 @@
 
 #include "exclusions.h"
 #include "forkguard.h"
+#include "forks.h"
 #include "ghosts.h"
 #include "locks.h"
 #include "report.h"
 
 #define EXPORTED __attribute__((visibility("default")))
-
-real_locks real;
-
-static pid_t (*real_fork)(void);
-static int (*real_forkpty)(int *, char *, const void *, const void *);
-static int (*real_daemon)(int, int);
 
 // ON is zero: then a lock costs one more load and one compare.
 static enum { ON = 0, NOT_STARTED, OFF, EXCLUDING } mode = NOT_STARTED;
@@ -77,16 +72,16 @@ static void find_real(void) {
     *(void **)&real.clockrdlock = find("pthread_rwlock_clockrdlock", NULL);
     *(void **)&real.clockwrlock = find("pthread_rwlock_clockwrlock", NULL);
     *(void **)&real.rwlock_unlock = find("pthread_rwlock_unlock", NULL);
-    *(void **)&real_fork = find("fork", NULL);
-    *(void **)&real_forkpty = find("forkpty", NULL);
-    *(void **)&real_daemon = find("daemon", NULL);
+    *(void **)&real_fork.fork = find("fork", NULL);
+    *(void **)&real_fork.forkpty = find("forkpty", NULL);
+    *(void **)&real_fork.daemon = find("daemon", NULL);
     finding = false;
 }
 
 // Out of line, for all but the usual case. Whether a call from there is to be gated.
 static __attribute__((noinline, cold)) bool decide(const void *caller) {
     if (mode == EXCLUDING) return !exclusions_contain(caller);
-    if (!real_daemon) find_real();
+    if (!real_fork.daemon) find_real();
     return false;
 }
 
@@ -155,41 +150,20 @@ SECOND_NAME(pthread_rwlock_unlock);
 
 static void start(void);
 
-// Handlers that lock before a fork often make anew in the child what they would have to unlock (pthread_atfork(3p), rationale): so the
-// count of the thread that forks is put back to what it was.
-static void put_back(uint32_t held) {
-    forkguard_slot *slot = mode == OFF ? NULL : forkguard_section_slot();
-    if (slot) slot->held = held;
-}
-
-// Switched off, not even this starts the gate.
-static uint32_t count(void) {
+// Switched off, not even these start the gate.
+static bool counts(void) {
     start();
-    return mode == OFF ? 0 : forkguard_sections_held();
+    return mode != OFF;
 }
 
-EXPORTED pid_t fork(void) {
-    uint32_t held = count();
-    pid_t child = real_fork();
-    if (child == 0) put_back(held);
-    return child;
-}
+EXPORTED pid_t fork(void) { return counts() ? gated_fork() : real_fork.fork(); }
 SECOND_NAME(fork);
 
-// These call the C library's own fork, by no name.
 EXPORTED int forkpty(int *terminal, char *name, const void *modes, const void *size) {
-    uint32_t held = count();
-    int child = real_forkpty(terminal, name, modes, size);
-    if (child == 0) put_back(held);
-    return child;
+    return counts() ? gated_forkpty(terminal, name, modes, size) : real_fork.forkpty(terminal, name, modes, size);
 }
 
-EXPORTED int daemon(int stays, int keeps) {
-    uint32_t held = count();
-    int result = real_daemon(stays, keeps);
-    put_back(held);
-    return result;
-}
+EXPORTED int daemon(int stays, int keeps) { return counts() ? gated_daemon(stays, keeps) : real_fork.daemon(stays, keeps); }
 
 // The pthread functions of the gate itself, which are to take no gate (CMakeLists.txt renames them in mutex.c).
 int forkguard_real_mutex_trylock(pthread_mutex_t *mutex) { return real.mutex_trylock(mutex); }
@@ -246,7 +220,7 @@ static bool is_switched_off(void) {
 // Once; a second thread, of another object's constructor, finds it under way and goes on as before.
 static void start(void) {
     static uint32_t begun;
-    if (!real_daemon) find_real();
+    if (!real_fork.daemon) find_real();
     if (FORKGUARD_LIKELY(__atomic_load_n(&begun, __ATOMIC_RELAXED)) || !environ || __atomic_exchange_n(&begun, 1, __ATOMIC_SEQ_CST)) return;
     int saved = errno;
     fstat(STDERR_FILENO, &error_at_start);

@@ -27,6 +27,8 @@
 
 #if defined(__GLIBC__)
 
+real_locks real;
+
 // glibc, nptl/pthreadP.h; see Sources/CForkGuard/mutex.c for why these cannot change.
 enum { KIND_ROBUST = 16, KIND_INHERIT = 32, KIND_SHARED = 128, KIND_ELISION = 256 }; // elided ones note no owner
 enum { CONDITION_SHARED = 1, CONDITION_CLOCK = 2, CONDITION_WAITERS = 3 };

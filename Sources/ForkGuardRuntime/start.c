@@ -17,6 +17,7 @@ static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", 
 
 #include "concurrency.h"
 #include "dispatch.h"
+#include "forks.h"
 #include "futex.h"
 #include "ghosts.h"
 #include "imports.h"
@@ -32,42 +33,6 @@ static const char *const names[] = {"swift-runtime", "thread-ids", "c-library", 
 #define DISPATCH FORKGUARD_RUNTIME_DISPATCH
 #define CONCURRENCY FORKGUARD_RUNTIME_CONCURRENCY
 #define LOCKS FORKGUARD_RUNTIME_LOCKS
-
-// Handlers that lock before a fork often make anew in the child what they would have to unlock (pthread_atfork(3p), rationale): so the count of the
-// thread that forks is put back to what it was.
-static void put_back(uint32_t held) {
-    forkguard_slot *slot = forkguard_section_slot();
-    if (slot) slot->held = held;
-}
-
-static pid_t (*real_fork)(void);
-
-static pid_t gated_fork(void) {
-    uint32_t held = forkguard_sections_held();
-    pid_t child = real_fork();
-    if (child == 0) put_back(held);
-    return child;
-}
-
-// These call the C library's own fork, by no import.
-static int (*real_forkpty)(int *, char *, const void *, const void *);
-static int (*real_daemon)(int, int);
-
-static int gated_forkpty(int *terminal, char *name, const void *modes, const void *size) {
-    uint32_t held = forkguard_sections_held();
-    int child = real_forkpty(terminal, name, modes, size);
-    if (child == 0) put_back(held);
-    return child;
-}
-
-static int gated_daemon(int stays, int keeps) {
-    uint32_t held = forkguard_sections_held();
-    int result = real_daemon(stays, keeps);
-    put_back(held);
-    return result;
-}
-
-real_locks real;
 
 #define LOCK(NAME, GATED, REAL) {NAME, FROM_LIBC, (void *)GATED, (void **)&real.REAL, LOCKS, SWIFT, false}
 #define ONCE(NAME, LIBRARY, GATED, REAL) {NAME, LIBRARY, (void *)GATED, (void **)&real_once.REAL, SWIFT, 0, false}
@@ -91,9 +56,9 @@ static const import imports[] = {
     LOCK("pthread_rwlock_clockrdlock", gated_clockrdlock, clockrdlock),
     LOCK("pthread_rwlock_clockwrlock", gated_clockwrlock, clockwrlock),
     LOCK("pthread_rwlock_unlock", gated_rwlock_unlock, rwlock_unlock),
-    {"fork", FROM_LIBC, (void *)gated_fork, (void **)&real_fork, LOCKS, 0, false},
-    {"forkpty", FROM_LIBC, (void *)gated_forkpty, (void **)&real_forkpty, LOCKS, 0, false},
-    {"daemon", FROM_LIBC, (void *)gated_daemon, (void **)&real_daemon, LOCKS, 0, false},
+    {"fork", FROM_LIBC, (void *)gated_fork, (void **)&real_fork.fork, LOCKS, 0, false},
+    {"forkpty", FROM_LIBC, (void *)gated_forkpty, (void **)&real_fork.forkpty, LOCKS, 0, false},
+    {"daemon", FROM_LIBC, (void *)gated_daemon, (void **)&real_fork.daemon, LOCKS, 0, false},
     ONCE("swift_once", NULL, gated_swift_once, swift_once),
     ONCE("dispatch_once_f", FROM_DISPATCH, gated_dispatch_once_f, dispatch_once_f),
     ONCE("dispatch_once", FROM_DISPATCH, gated_dispatch_once, dispatch_once),

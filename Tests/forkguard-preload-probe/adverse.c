@@ -48,11 +48,8 @@ static struct timespec now(void) {
     return time;
 }
 
-void scenario_kept(void) {
-    begin(hold_for_ever, NULL);
-    begin(wait_for_ever, NULL);
-    for (unsigned i = 0; i < 2; i++) begin(guarded_use_for_ever, &busy);
-    while (atomic_load(&holding) < 2) nap(1000000);
+// Forks a hundred times, and prints how long the first one took and the longest later one. The child may use what is busy but for the first, which went ahead beside its holder.
+static _Noreturn void time_forks(const char *what, void (*check_in_child)(void)) {
     double first = 0, most = 0;
     for (unsigned i = 0; !is_over(100); i++) {
         count_inside(atomic_load(&busy.holders));
@@ -60,13 +57,8 @@ void scenario_kept(void) {
         pid_t child = fork();
         if (child == 0) {
             alarm(2);
-            struct timespec end = now();
-            CHECK(pthread_mutex_trylock(&held_for_ever) == EBUSY);
-            CHECK(pthread_mutex_timedlock(&held_for_ever, &end) == ETIMEDOUT);
-            CHECK(pthread_rwlock_trywrlock(&written_for_ever) == EBUSY);
-            CHECK(pthread_rwlock_timedrdlock(&written_for_ever, &end) == ETIMEDOUT);
-            CHECK(pthread_mutex_trylock(&second) == EBUSY);
-            // What it holds at one time or another is not torn by what it holds for ever; the first fork went ahead beside it.
+            check_in_child();
+            // What a thread holds at one time or another is not torn by what it holds for ever.
             if (i != 0) guarded_use(&busy, 0);
             _exit(0);
         }
@@ -77,7 +69,24 @@ void scenario_kept(void) {
         nap(100000);
     }
     dprintf(1, "first %.0f ms, then at most %.0f ms\n", first * 1000, most * 1000);
-    say("kept");
+    say(what);
+}
+
+static void check_kept(void) {
+    struct timespec end = now();
+    CHECK(pthread_mutex_trylock(&held_for_ever) == EBUSY);
+    CHECK(pthread_mutex_timedlock(&held_for_ever, &end) == ETIMEDOUT);
+    CHECK(pthread_rwlock_trywrlock(&written_for_ever) == EBUSY);
+    CHECK(pthread_rwlock_timedrdlock(&written_for_ever, &end) == ETIMEDOUT);
+    CHECK(pthread_mutex_trylock(&second) == EBUSY);
+}
+
+void scenario_kept(void) {
+    begin(hold_for_ever, NULL);
+    begin(wait_for_ever, NULL);
+    for (unsigned i = 0; i < 2; i++) begin(guarded_use_for_ever, &busy);
+    while (atomic_load(&holding) < 2) nap(1000000);
+    time_forks("kept", check_kept);
 }
 
 static pthread_mutex_t handed = PTHREAD_MUTEX_INITIALIZER, waited = PTHREAD_MUTEX_INITIALIZER;
@@ -121,6 +130,12 @@ static void *wait_among_processes(void *context) {
     return context;
 }
 
+static void check_lost(void) {
+    CHECK(pthread_mutex_lock(&handed) == 0 && pthread_mutex_unlock(&handed) == 0);
+    CHECK(pthread_mutex_lock(&waited) == 0 && pthread_mutex_unlock(&waited) == 0);
+    CHECK(pthread_mutex_trylock(&entered) == EBUSY);
+}
+
 // Sections that are not what they seem: each kind costs no more than one deadline, all together.
 void scenario_lost(void) {
     pthread_condattr_t attributes;
@@ -132,27 +147,7 @@ void scenario_lost(void) {
     begin(wait_among_processes, NULL);
     while (atomic_load(&holding) < 4) nap(1000000);
     CHECK(pthread_mutex_unlock(&handed) == 0);
-    double first = 0, most = 0;
-    for (unsigned i = 0; !is_over(100); i++) {
-        count_inside(atomic_load(&busy.holders));
-        double before = seconds_now();
-        pid_t child = fork();
-        if (child == 0) {
-            alarm(2);
-            CHECK(pthread_mutex_lock(&handed) == 0 && pthread_mutex_unlock(&handed) == 0);
-            CHECK(pthread_mutex_lock(&waited) == 0 && pthread_mutex_unlock(&waited) == 0);
-            CHECK(pthread_mutex_trylock(&entered) == EBUSY);
-            if (i != 0) guarded_use(&busy, 0);
-            _exit(0);
-        }
-        double took = seconds_now() - before;
-        if (i == 0) first = took;
-        else if (took > most) most = took;
-        settle(child);
-        nap(100000);
-    }
-    dprintf(1, "first %.0f ms, then at most %.0f ms\n", first * 1000, most * 1000);
-    say("lost");
+    time_forks("lost", check_lost);
 }
 
 static void *hold_a_while(void *context) {
