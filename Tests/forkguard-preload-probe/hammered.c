@@ -265,6 +265,17 @@ static void lock_handled(void) { CHECK(pthread_mutex_lock(&handled) == 0); }
 static void unlock_handled(void) { CHECK(pthread_mutex_unlock(&handled) == 0); }
 static void renew_handled(void) { handled = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER; }
 
+static void *fork_beside(void *context) {
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(2);
+        guarded_use(&of_kind[0], 0);
+        _exit(0);
+    }
+    settle(child);
+    return context;
+}
+
 void scenario_handlers(void) {
     CHECK(pthread_atfork(lock_handled, unlock_handled, renew_handled) == 0);
     make_mutexes();
@@ -276,15 +287,9 @@ void scenario_handlers(void) {
             alarm(2);
             lock_handled();
             unlock_handled();
-            // A thread of the child's, and a fork beside it: nobody is inside for ever.
+            // A thread of the child's, and a fork beside it and beside the thread that survived: nobody is inside for ever.
             begin(guarded_use_for_ever, &of_kind[0]);
-            pid_t grandchild = fork();
-            if (grandchild == 0) {
-                alarm(2);
-                guarded_use(&of_kind[0], 0);
-                _exit(0);
-            }
-            settle(grandchild);
+            CHECK(pthread_join(begin(fork_beside, NULL), NULL) == 0);
             _exit(is_over(1) ? 0 : 1);
         }
         settle(child);
