@@ -5,7 +5,7 @@
 // Handlers. pthread_atfork's child handler runs in every child that libc's fork() makes. It counts the generation up.
 //
 // A wiped page. `_Fork`, `syscall(SYS_fork)`, `clone` and `clone3` run no handler. But the kernel can hand a child a page of zeros in
-// place of the parent's (madvise(2) MADV_WIPEONFORK, Linux 4.14; minherit(2) VM_INHERIT_ZERO), whichever call made it. We keep
+// place of the parent's (madvise(2) MADV_WIPEONFORK, Linux 4.14; minherit(2) INHERIT_ZERO, FreeBSD 12; Darwin has none), whichever call made it. We keep
 // on it everything whose loss is the news: the generation, the gate's word, and how far this discovery has come. A question finds 0 and takes
 // the slow way here. The page is static, so its address is a constant and a question is one load; vfork and CLONE_VM children share
 // memory with their parent, so nothing is wiped and nothing changes, which is right: they *are* the parent as far as memory goes.

@@ -6,6 +6,9 @@
 
 #include <errno.h>
 #include <pthread.h>
+#if defined(__FreeBSD__)
+#include <pthread_np.h>
+#endif
 #include <time.h>
 
 #define STEP UINT64_C(100000000)

@@ -13,6 +13,8 @@
 
 #if defined(__linux__)
 #include <sys/syscall.h>
+#elif defined(__FreeBSD__)
+#include <pthread_np.h>
 #else
 #include <pthread.h>
 #endif
@@ -74,6 +76,8 @@ int32_t fgt_getpid(void) { return getpid(); }
 int32_t fgt_gettid(void) {
 #if defined(__linux__)
     return (int32_t)syscall(SYS_gettid);
+#elif defined(__FreeBSD__)
+    return pthread_getthreadid_np();
 #else
     uint64_t number = 0;
     pthread_threadid_np(NULL, &number);

@@ -217,7 +217,7 @@ int scenario_woken(void) {
     }
     qsort(latencies, TIMES, sizeof *latencies, ascending);
     printf("%d forks woken, median %llu us from leaving to forked\n", TIMES, (unsigned long long)latencies[TIMES / 2] / 1000);
-    CHECK(latencies[TIMES / 2] < 4000000);
+    CHECK(latencies[TIMES / 2] < 8000000); // on an emulated processor it takes 2 to 5 ms
     return 0;
 }
 

@@ -36,7 +36,8 @@
 #define FORKGUARD_THREAD_LOCAL _Thread_local
 #endif
 
-#if defined(__clang__)
+// FreeBSD's pthread_mutex_t is itself a pointer, for which there is no place to say it.
+#if defined(__clang__) && !defined(__FreeBSD__)
 #define FORKGUARD_NONNULL _Nonnull
 #define FORKGUARD_NULLABLE _Nullable
 #else

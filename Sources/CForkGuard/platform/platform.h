@@ -1,4 +1,4 @@
-// What differs per operating system. One file each: linux.c, darwin.c. None of these changes errno.
+// What differs per operating system. One file each: linux.c, darwin.c, freebsd.c. None of these changes errno.
 
 #ifndef FORKGUARD_PLATFORM_H
 #define FORKGUARD_PLATFORM_H
