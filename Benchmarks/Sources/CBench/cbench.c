@@ -1,10 +1,9 @@
 #include "cbench.h"
 
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
+#include <sched.h>
 #include <time.h>
-#include <unistd.h>
+
+uint64_t bench_plain_generation = 1;
 
 uint64_t bench_nanoseconds(void) {
     struct timespec time;
@@ -12,30 +11,12 @@ uint64_t bench_nanoseconds(void) {
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-static long faults(void) {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return usage.ru_minflt;
-}
-
-bench_fork bench_fork_and_touch(void (*function)(void *), void *context) {
-    static long *shared;
-    if (!shared) shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    bench_fork result;
-    long before = faults();
-    uint64_t began = bench_nanoseconds();
-    pid_t child = fork();
-    if (child == 0) {
-        // A child's own count starts at 0 (getrusage(2)); what fork's handlers touched is in it.
-        function(context);
-        *shared = faults();
-        _exit(0);
+void bench_spin(bench_spinlock *lock) {
+    for (unsigned tries = 1;; tries++) {
+        uint32_t expected = 0;
+        if (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) == 0
+            && __atomic_compare_exchange_n(&lock->word, &expected, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return;
+        if (tries % 100 == 0) sched_yield();
     }
-    result.nanoseconds = bench_nanoseconds() - began;
-    function(context);
-    waitpid(child, NULL, 0);
-    result.total_nanoseconds = bench_nanoseconds() - began;
-    result.parent_faults = faults() - before;
-    result.child_faults = *shared;
-    return result;
 }

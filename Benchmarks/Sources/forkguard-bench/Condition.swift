@@ -6,35 +6,41 @@ import Synchronization
 
 /// Pairs of threads that play ping-pong: each waits for its turn, gives it to the other and wakes it. How many round trips a second all of
 /// them get through together.
-func benchmarkCondition() {
-    let rounds = 60, nanoseconds: UInt64 = 20_000_000
+func benchmarkCondition() -> [Table] {
+    let rounds = rounds(60), nanoseconds: UInt64 = 20_000_000
+    var rows: [Row] = []
     for (name, inside) in [("woken after unlocking", false), ("woken with the lock held", true)] {
         // Where two threads that wake each other run decides more than anything else, and may stay as it is for a whole run.
         for (pairs, placement) in [(1, Placement.sameProcessor), (1, .ownProcessors), (4, .anywhere)] {
             // New ones for each round, and the old ones kept: which of them share a cache line is chance.
             let sets = (0...rounds).map { _ in games(pairs, placement, wakingInside: inside) }
-            var samples = [[Double]](repeating: [], count: sets[0].count)
-            for (round, variants) in sets.enumerated() {
-                for (index, variant) in variants.enumerated() {
-                    let throughput = variant.run(nanoseconds: nanoseconds)
-                    if round > 0 { samples[index].append(throughput) }
-                }
+            var runs = 0
+            let variants = sets[0].enumerated().map { index, game in
+                (
+                    name: game.name,
+                    measure: {
+                        let game = sets[runs / sets[0].count][index]
+                        runs += 1
+                        return game.run(nanoseconds: nanoseconds)
+                    }
+                )
             }
-            let medians = samples.map(median)
-            print(
-                "ping-pong by \(pairs * 2) threads \(placement.rawValue), \(name); medians of \(rounds) interleaved rounds, "
-                    + "thousand round trips a second")
-            for (variant, samples) in zip(sets[0], samples) {
-                let sorted = samples.sorted()
-                print(
-                    "  \(variant.name): \(rounded(median(sorted))), half of the rounds from \(rounded(sorted[rounds / 4])) "
-                        + "to \(rounded(sorted[rounds * 3 / 4]))")
+            let series = interleaved(rounds: rounds, variants)
+            let suffix = ", \(pairs * 2) threads \(placement.rawValue), \(name)"
+            for (ours, theirs, goal) in [(0, 2, 1.0), (1, 2, nil), (0, 3, nil)] as [(Int, Int, Double?)] {
+                rows.append(
+                    Row(
+                        series[ours].name + suffix, series[ours].median, "thousand/s", peer: series[theirs].name,
+                        ratio: series[ours].ratio(to: series[theirs]), goal: goal))
             }
-            print("  ForkCondition / pthread_cond_t with a deadline: \(rounded(medians[0] / medians[2]))  (promised: at least 1.0)")
-            print("  forkguard_condition_t / pthread_cond_t with a deadline: \(rounded(medians[1] / medians[2]))")
-            print("  ForkCondition / pthread_cond_t without: \(rounded(medians[0] / medians[3]))")
         }
     }
+    return [
+        Table(
+            title: "Conditions",
+            method: "pairs of threads that play ping-pong, round trips of all of them; medians of \(rounds) rounds of 20 ms, in turns",
+            rows: rows)
+    ]
 }
 
 private func games(_ pairs: Int, _ placement: Placement, wakingInside inside: Bool) -> [Game] {
@@ -54,7 +60,7 @@ private enum Placement: String {
 
 private enum Turn { case ping, pong, over }
 
-private protocol Table: Sendable {
+private protocol PingPong: Sendable {
     /// Waits for its turn and gives it to `next`. False when the game is over.
     func play(_ mine: Turn, next: Turn) -> Bool
 }
@@ -65,7 +71,7 @@ private final class Game: Sendable {
     private let seats = Atomic(0)
     private let body: @Sendable (Int, UnsafePointer<Bool>) -> UInt64
 
-    init<Kind: Table>(_ name: String, _ pairs: Int, _ placement: Placement, _ make: () -> Kind) {
+    init<Kind: PingPong>(_ name: String, _ pairs: Int, _ placement: Placement, _ make: () -> Kind) {
         self.name = name
         threads = UInt32(pairs * 2)
         let tables = (0..<pairs).map { _ in make() }
@@ -108,7 +114,7 @@ private final class Game: Sendable {
 /// Longer than a round lasts: nobody waits in vain.
 private let timeout: UInt64 = 10_000_000_000
 
-private final class ForkTable: Table {
+private final class ForkTable: PingPong {
     private let turn = ForkMutex(Turn.ping)
     private let condition = ForkCondition()
     private let inside: Bool
@@ -127,7 +133,7 @@ private final class ForkTable: Table {
     }
 }
 
-private final class CTable: Table, @unchecked Sendable {
+private final class CTable: PingPong, @unchecked Sendable {
     // @unchecked: the turn is reached with the lock held; the pointers are constants.
     private let lock = UnsafeMutablePointer<forkguard_lock_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<forkguard_condition_t>.allocate(capacity: 1)
@@ -162,7 +168,7 @@ private final class CTable: Table, @unchecked Sendable {
     }
 }
 
-private final class PthreadTable: Table, @unchecked Sendable {
+private final class PthreadTable: PingPong, @unchecked Sendable {
     // @unchecked: as above.
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)

@@ -1,39 +1,41 @@
 import CBench
+import CForkGuard
 import ForkGuard
 import Glibc
 import NIOConcurrencyHelpers
-import Synchronization
 
 /// Threads that hammer one lock: how many sections a second all of them get through together.
-func benchmarkContended() {
-    let rounds = 40, nanoseconds: UInt64 = 25_000_000
-    let steps = stepsFor(nanoseconds: 200)
-    for (name, inside, outside) in [
-        ("around an increment, nothing else", UInt32(0), UInt32(0)),
-        ("around some 200 ns of work, the same again outside", steps, steps),
-    ] {
+func benchmarkContended() -> [Table] {
+    let rounds = rounds(30), nanoseconds: UInt64 = 25_000_000
+    var rows: [Row] = []
+    for (name, length) in [("20 ns", 20.0), ("2 us", 2000.0)] {
+        let steps = stepsFor(nanoseconds: length)
         for threads in [2, 4, 16] as [UInt32] {
             // New locks for each round, and the old ones kept: whether a lock and its value share a cache line is chance, and decides much.
-            let sets = (0...rounds).map { _ in hammers(inside: inside, outside: outside) }
-            var samples = [[Double]](repeating: [], count: sets[0].count)
-            for (round, variants) in sets.enumerated() {
-                for (index, variant) in variants.enumerated() {
-                    let throughput = variant.run(threads: threads, nanoseconds: nanoseconds)
-                    if round > 0 { samples[index].append(throughput) }
-                }
+            let sets = (0...rounds).map { _ in LockSet() }
+            var runs = 0
+            let variants = lockNames.enumerated().map { index, name in
+                (
+                    name: name,
+                    measure: {
+                        let hammer = hammers(sets[runs / lockNames.count], steps)[index]
+                        runs += 1
+                        return hammer.run(threads: threads, nanoseconds: nanoseconds)
+                    }
+                )
             }
-            let medians = samples.map(median)
-            print("contended by \(threads) threads, \(name); medians of \(rounds) interleaved rounds, million sections a second")
-            for (variant, samples) in zip(sets[0], samples) {
-                let sorted = samples.sorted()
-                print(
-                    "  \(variant.name): \(rounded(median(sorted))), half of the rounds from \(rounded(sorted[rounds / 4])) "
-                        + "to \(rounded(sorted[rounds * 3 / 4]))")
-            }
-            print("  ForkMutex / NIOLock: \(rounded(medians[0] / medians[1]))  (promised: at least 1.0)")
-            print("  ForkMutex / NIOLockedValueBox: \(rounded(medians[0] / medians[2]))")
+            let series = withExtendedLifetime(sets) { interleaved(rounds: rounds, variants) }
+            let best = lockPeers.max { series[$0].median < series[$1].median }!
+            rows += lockRows(series, "million/s", ", \(threads) threads, \(name)", best: best, goal: 1.0, bareGoal: nil)
         }
     }
+    return [
+        Table(
+            title: "Contended lock and unlock",
+            method: "threads that hammer one lock, sections of some 20 ns or 2 us and as much work between them, "
+                + "how many sections all of them get through; medians of \(rounds) rounds of 25 ms, in turns, new locks for each",
+            rows: rows)
+    ]
 }
 
 /// How many steps of work take that long, as found now.
@@ -46,47 +48,52 @@ private func stepsFor(nanoseconds: Double) -> UInt32 {
         return Double(bench_nanoseconds() - began)
     }
     precondition(sink != 0)
-    return UInt32(nanoseconds / median(times) * Double(steps))
+    return UInt32(max(1, nanoseconds / times.min()! * Double(steps)))
 }
 
-private func hammers(inside: UInt32, outside: UInt32) -> [Hammer] {
-    let guarded = ForkMutex<UInt64>(0)
-    let nio = NIOGuarded()
-    let nioBox = NIOLockedValueBox<UInt64>(0)
-    let standard = StandardMutex()
-    let pthread = PthreadGuarded()
+private func hammers(_ locks: LockSet, _ steps: UInt32) -> [Hammer] {
+    let (forkLock, pthread, bare) = (locks.forkLock, locks.pthread, locks.bare)
+    let (nioValue, nsValue) = (locks.nioValue.value, locks.nsValue.value)
     return [
-        Hammer("ForkMutex", outside) { guarded.withLock { section(&$0, inside) } },
-        Hammer("NIOLock", outside) { nio.lock.withLock { section(&nio.value.pointee, inside) } },
-        Hammer("NIOLockedValueBox", outside) { nioBox.withLockedValue { section(&$0, inside) } },
-        Hammer("Synchronization.Mutex", outside) { standard.mutex.withLock { section(&$0, inside) } },
-        Hammer("pthread mutex", outside) {
-            pthread_mutex_lock(pthread.mutex)
-            section(&pthread.value.pointee, inside)
-            pthread_mutex_unlock(pthread.mutex)
+        Hammer(steps) { [lock = locks.forkMutex] in lock.withLock { $0 = bench_work($0, steps) } },
+        Hammer(steps) {
+            forkguard_lock(forkLock.beside)
+            forkLock.value.pointee = bench_work(forkLock.value.pointee, steps)
+            forkguard_unlock(forkLock.beside)
+        },
+        Hammer(steps) { [lock = locks.nio] in lock.withLock { nioValue.pointee = bench_work(nioValue.pointee, steps) } },
+        Hammer(steps) { [lock = locks.nioBox] in lock.withLockedValue { $0 = bench_work($0, steps) } },
+        Hammer(steps) { [lock = locks.ns] in
+            lock.lock()
+            nsValue.pointee = bench_work(nsValue.pointee, steps)
+            lock.unlock()
+        },
+        Hammer(steps) { [lock = locks.standard] in lock.mutex.withLock { $0 = bench_work($0, steps) } },
+        Hammer(steps) {
+            pthread_mutex_lock(pthread.beside)
+            pthread.value.pointee = bench_work(pthread.value.pointee, steps)
+            pthread_mutex_unlock(pthread.beside)
+        },
+        Hammer(steps) {
+            bench_spinlock_lock(bare.beside)
+            bare.value.pointee = bench_work(bare.value.pointee, steps)
+            bench_spinlock_unlock(bare.beside)
         },
     ]
 }
 
-@inline(__always)
-private func section(_ value: inout UInt64, _ steps: UInt32) {
-    value = steps == 0 ? value &+ 1 : bench_work(value, steps)
-}
-
 private final class Hammer {
-    let name: String
     private let body: (UnsafePointer<Bool>) -> UInt64
 
     // Inlined where a variant is made, so that the loop calls no closure.
     @inline(__always)
-    init(_ name: String, _ outside: UInt32, _ call: @escaping () -> Void) {
-        self.name = name
+    init(_ outside: UInt32, _ call: @escaping () -> Void) {
         body = { stop in
             var calls: UInt64 = 0
             while !bench_stopped(stop) {
                 call()
                 calls &+= 1
-                if outside > 0 { _ = bench_work(calls, outside) }
+                _ = bench_work(calls, outside)
             }
             return calls
         }
@@ -100,33 +107,4 @@ private final class Hammer {
                 Unmanaged.passUnretained(self).toOpaque())
         }
     }
-}
-
-// Values of their own memory, as that of a ForkMutex: a property of a class would be checked for exclusive access each time.
-private final class NIOGuarded {
-    let lock = NIOLock()
-    let value = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
-
-    init() { value.initialize(to: 0) }
-    deinit { value.deallocate() }
-}
-
-private final class PthreadGuarded {
-    let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    let value = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
-
-    init() {
-        pthread_mutex_init(mutex, nil)
-        value.initialize(to: 0)
-    }
-
-    deinit {
-        pthread_mutex_destroy(mutex)
-        mutex.deallocate()
-        value.deallocate()
-    }
-}
-
-private final class StandardMutex: Sendable {
-    let mutex = Mutex<UInt64>(0)
 }

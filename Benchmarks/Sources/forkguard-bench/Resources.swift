@@ -1,42 +1,71 @@
 import ForkGuard
 import Glibc
 
-/// What registered resources add to a fork, from ForkGuard's own reports.
-func benchmarkResources() {
-    print("registered resources, medians of 50 forks each, nanoseconds for each resource")
+/// What hooks and registered resources add to a fork, from ForkGuard's own reports.
+func benchmarkResources() -> [Table] {
+    let rounds = rounds(50)
+    var rows: [Row] = []
     for count in [1_000, 10_000] {
-        measure((0..<count).map { _ in Client() }, "that only discard")
-        measure((0..<count).map { _ in Talker() }, "that have a prepare and a resume of their own")
+        let kinds: [(String, () -> ForkRegistration)] = [
+            ("resource that only discards", { ForkGuard.register(keep(Client()), name: "client") }),
+            ("resource with a prepare and a resume of its own", { ForkGuard.register(keep(Talker()), name: "talker") }),
+            ("onFork with three empty closures", { ForkGuard.onFork(name: "closures", prepare: {}, parent: {}, child: {}) }),
+        ]
+        var samples = [[Reports]](repeating: [], count: kinds.count)
+        for round in 0...rounds {
+            for (index, kind) in kinds.enumerated() {
+                let registrations = (0..<count).map { _ in kind.1() }
+                // At its first fork a resource says which phases it does not have.
+                _ = forkAndReport()
+                if round > 0 { samples[index].append(forkAndReport()) }
+                registrations.forEach { $0.cancel() }
+                kept = []
+            }
+        }
+        for ((name, _), reports) in zip(kinds, samples) {
+            let parent = median(reports.map { Double(($0.parent.prepareHooks + $0.parent.hooksAfter).nanoseconds) / Double(count) })
+            let child = median(reports.map { Double($0.childHooksNanoseconds) / Double(count) })
+            rows.append(Row("\(name), one of \(count), all phases of the parent", parent, "ns", goal: 100))
+            rows.append(Row("\(name), one of \(count), child", child, "ns"))
+        }
     }
+    return [
+        Table(
+            title: "Hooks and registered resources",
+            method: "what each adds to a fork; medians of \(rounds) forks, the kinds in turns", rows: rows)
+    ]
 }
 
-private func measure(_ resources: [some ForkSafe], _ what: String) {
-    let registrations = resources.map { ForkGuard.register($0, name: "client") }
-    let reports = withExtendedLifetime(resources) { (0..<50).map { _ in forkAndReport() } }
-    registrations.forEach { $0.cancel() }
-    let count = Double(resources.count)
-    let parent = median(reports.map { Double(($0.parent.prepareHooks + $0.parent.hooksAfter).nanoseconds) / count })
-    let child = median(reports.map { Double($0.childHooksNanoseconds) / count })
-    print("  \(resources.count) \(what): prepare and parent \(rounded(parent))  (promised: at most 100), child \(rounded(child))")
+// Registrations are weak. Main thread only.
+nonisolated(unsafe) private var kept: [any ForkSafe] = []
+
+private func keep<Resource: ForkSafe>(_ resource: Resource) -> Resource {
+    kept.append(resource)
+    return resource
 }
 
 /// What adopted descriptors add to a fork, from reports of forks with and without them.
-func benchmarkDescriptors() {
-    print("adopted descriptors, medians of 50 forks each, nanoseconds in the child for each descriptor")
+func benchmarkDescriptors() -> [Table] {
+    let rounds = rounds(50)
     raiseLimit()
+    var rows: [Row] = []
     for (what, inChild) in [("tombstoned", ForkDescriptor.InChild.tombstone), ("reopened", .reopen), ("kept", .keep)] {
         let count = 10_000
-        let without = median((0..<50).map { _ in Double(forkAndReport().childPhasesNanoseconds) })
+        let without = median((0..<rounds).map { _ in Double(forkAndReport().childPhasesNanoseconds) })
         let tokens = (0..<count).map { _ in
             try! ForkDescriptor(inChild) {
                 inChild == .reopen ? open("/dev/zero", O_RDONLY | O_CLOEXEC) : socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
             }
         }
-        let with = median((0..<50).map { _ in Double(forkAndReport().childPhasesNanoseconds) })
+        let with = median((0..<rounds).map { _ in Double(forkAndReport().childPhasesNanoseconds) })
         tokens.forEach { try! $0.close() }
-        let goal = inChild == .tombstone ? "  (promised: at most 1000)" : ""
-        print("  \(count) \(what): \(rounded((with - without) / Double(count)))\(goal)")
+        rows.append(Row("one of 10000, \(what)", (with - without) / Double(count), "ns", goal: inChild == .tombstone ? 1000 : nil))
     }
+    return [
+        Table(
+            title: "Adopted descriptors",
+            method: "what each adds to a fork in the child; medians of \(rounds) forks with them, less those without", rows: rows)
+    ]
 }
 
 private final class Client: ForkSafe {

@@ -1,18 +1,24 @@
 import Glibc
 
 /// What a task costs in a forked child of a process that uses Swift concurrency, next to its parent: a program of its own, with ForkGuardRuntime in it.
-func benchmarkTasks() {
-    print("Swift concurrency in a forked child, next to its parent; medians of 25 turns each")
-    fflush(nil)
-    let path = directoryOfThisProgram() + "task-load"
-    var arguments = [strdup(path), nil]
+func benchmarkTasks() -> [Table] {
+    let rounds = rounds(25)
     unsetenv("FORKGUARD_RUNTIME")
-    var process: pid_t = 0
-    guard posix_spawn(&process, path, nil, nil, &arguments, environ) == 0 else {
-        print("cannot start \(path): build it with 'swift build -c release'")
-        exit(1)
+    var rows: [Row] = []
+    for line in output(of: "task-load", "\(rounds)").split(separator: "\n") {
+        let fields = line.split(separator: "|").map(String.init)
+        let (name, parent, child, ratio) = (fields[0], Double(fields[2])!, Double(fields[3])!, Double(fields[4])!)
+        // Of what can be late only the difference says anything.
+        if fields[1] == "late" {
+            rows.append(Row(name + ", later than the parent's", child - parent, "ns", goal: 0))
+        } else {
+            // Promised as a share of the parent's throughput: 0.5.
+            rows.append(Row(name, child, "ns", peer: "the parent", ratio: ratio, goal: 2))
+        }
     }
-    free(arguments[0])
-    var status: Int32 = 0
-    precondition(waitpid(process, &status, 0) == process && status == 0, "task-load failed")
+    return [
+        Table(
+            title: "Swift concurrency in a forked child",
+            method: "next to its own parent, with ForkGuardRuntime; medians of \(rounds) turns each", rows: rows)
+    ]
 }

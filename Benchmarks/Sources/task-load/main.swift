@@ -3,7 +3,8 @@ import ForkGuard
 import Glibc
 
 // Swift concurrency in a forked child next to that of its own parent: task-load. Both do the same in turns, a turn at a time, and
-// the other waits. Prints a line for each load. Started by forkguard-bench.
+// the other waits. Prints a line for each load: its name, whether its figures say how late something was, those of the parent and of the child, and the
+// ratio. The argument is how many turns. Started by forkguard-bench.
 
 typealias Load = @Sendable () async -> Double
 
@@ -50,7 +51,10 @@ let loads: [(name: String, isLateness: Bool, run: Load)] = [
     ("the same, 90th of 100", true, { await lateness(ContinuousClock(), share: 0.9) }),
     ("Task.sleep of 1 ms, suspending clock, median", true, { await lateness(SuspendingClock(), share: 0.5) }),
 ]
-let rounds = 25
+guard CommandLine.arguments.count == 2, let rounds = Int(CommandLine.arguments[1]), rounds > 0 else {
+    print("usage: task-load ROUNDS")
+    exit(64)
+}
 
 struct Pipe {
     let read, write: Int32
@@ -70,8 +74,6 @@ struct Pipe {
 }
 
 func median(_ samples: [Double]) -> Double { samples.sorted()[samples.count / 2] }
-
-func rounded(_ value: Double) -> Double { (value * 100).rounded() / 100 }
 
 let asks = Pipe(), answers = Pipe()
 // The parent has used it: all its threads are there.
@@ -97,13 +99,8 @@ for (index, load) in loads.enumerated() {
             if round > 0 { isChild ? childs.append(sample) : parents.append(sample) }
         }
     }
-    let (parent, inChild) = (median(parents), median(childs))
-    let unit = load.isLateness ? "late" : "a call"
-    print(
-        "  \(load.name): parent \(rounded(parent)) ns \(unit), child \(rounded(inChild)); ",
-        load.isLateness
-            ? "\(rounded(inChild - parent)) ns later  (promised: no later)"
-            : "\(rounded(parent / inChild)) of the parent's throughput  (promised: at least 0.5)", separator: "")
+    let ratio = median(zip(childs, parents).map { $0 / $1 })
+    print(load.name, load.isLateness ? "late" : "a call", median(parents), median(childs), ratio, separator: "|")
 }
 close(asks.write)
 let end = try child.wait(timeout: .seconds(5))
