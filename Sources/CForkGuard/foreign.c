@@ -165,7 +165,8 @@ static bool take(registry_lock *lock, attempt *attempt) {
         }
         lock->owner = operations(lock)->owner ? operations(lock)->owner(made->lock) : 0;
         lock->mark = lock->owner ? gate_mark_of_stuck(lock->owner, attempt->forker, &lock->unyielding) : FORKGUARD_MARK_NONE;
-        if (lock->mark != FORKGUARD_MARK_NONE) {
+        // Whose it is, once more: it may have let go of the lock before it was seen stuck. Who is stuck and has it stays so.
+        if (lock->mark != FORKGUARD_MARK_NONE && operations(lock)->owner(made->lock) == lock->owner) {
             lock->state = FOREIGN_STUCK;
             return true;
         }

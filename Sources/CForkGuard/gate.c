@@ -376,12 +376,20 @@ static bool park(forkguard_slot *slot, const uint32_t *woken_from) {
 
 bool gate_holds_back(const forkguard_slot *slot) {
     // R4. And the forker itself: prepare handlers of others may run between our closed gate and the fork, on this thread.
-    return slot->held - kept_sections(slot) == 1 && slot->serial != __atomic_load_n(&process.forker.serial, __ATOMIC_RELAXED);
+    // R20. And a survivor that is not known yet, whatever it is inside: the forker did not count it.
+    if (slot->serial == __atomic_load_n(&process.forker.serial, __ATOMIC_RELAXED)) return false;
+    return slot->held - kept_sections(slot) == 1 || gate_serial_is_stale(slot->serial);
 }
 
 static void enter(forkguard_slot *slot, const uint32_t *woken_from, bool may_run_hooks) {
-    for (;;) {
-        switch (load_gate()) {
+    for (bool adopted = false;;) {
+        uint32_t word = load_gate();
+        // R20. Known first, and then the gate once more: a forker that closed it meanwhile may have passed this thread by.
+        if ((word == FORKGUARD_GATE_FENCED || word == FORKGUARD_GATE_OWED) && gate_adopt(slot)) {
+            adopted = true;
+            continue;
+        }
+        switch (word) {
         case FORKGUARD_GATE_OPEN:
             return;
         case FORKGUARD_GATE_FENCED:
@@ -390,8 +398,9 @@ static void enter(forkguard_slot *slot, const uint32_t *woken_from, bool may_run
             if (load_gate() == FORKGUARD_GATE_FENCED) return;
             break;
         case FORKGUARD_GATE_CLOSED:
-            if (!gate_holds_back(slot)) return;
+            if (!adopted && !gate_holds_back(slot)) return;
             if (park(slot, woken_from)) return;
+            adopted = false;
             break;
         case FORKGUARD_GATE_OWED:
             if (!may_run_hooks || slot->held > 1 || slot->fork_state != 0) return;
@@ -917,8 +926,8 @@ void gate_child(forkguard_slot *survivor, bool prepared, bool owed) {
     open_gate_word();
 }
 
-void gate_adopt(forkguard_slot *slot) {
-    if (FORKGUARD_LIKELY(gate.survivor != 0) || !gate_serial_is_stale(slot->serial)) return;
+bool gate_adopt(forkguard_slot *slot) {
+    if (FORKGUARD_LIKELY(gate.survivor != 0) || !gate_serial_is_stale(slot->serial)) return false;
     slot->pinned = 0;
     slot->mark = FORKGUARD_MARK_NONE;
     remember_id(slot);
@@ -928,6 +937,7 @@ void gate_adopt(forkguard_slot *slot) {
     gate.reusable_below = gate.horizon;
     uint32_t fenced = FORKGUARD_GATE_FENCED;
     __atomic_compare_exchange_n(&forkguard_page.word.gate, &fenced, open_word(), false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    return true;
 }
 
 void gate_hooks_done(void) {

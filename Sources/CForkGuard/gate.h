@@ -91,7 +91,8 @@ uint32_t gate_list_breaches(forkguard_holder *holders, uint32_t size, uint32_t c
 
 /// After a fork that nobody was told of, the survivor may not be the thread that discovered it. A thread that runs with a stale serial is the survivor:
 /// it says so when it next comes to a slow path or forks. Until then what it holds counts as stale: a fork finds it torn.
-void gate_adopt(forkguard_slot *slot);
+/// Whether it has just done so: then a forker may have passed it by.
+bool gate_adopt(forkguard_slot *slot);
 
 /// The child's C phase, before gate_child: frees what sleepers that are gone had been handed (section.h).
 void gate_free_handed(const forkguard_slot *survivor);

@@ -62,7 +62,6 @@ static int lock_slow(forkguard_lock_t *lock, bool counted, bool may_sleep) {
     uint64_t slept = 0;
     for (unsigned spins = 0;;) {
         gate_enter(slot, slept ? sleeping_half(&lock->word) : NULL); // R2 to R4
-        gate_adopt(slot); // it may just have been discovered that this is a child
         uint64_t seen = __atomic_load_n(&lock->word, __ATOMIC_RELAXED);
         uint64_t owner = seen >> FORKGUARD_WORD_SHIFT;
         if (owner == 0) {

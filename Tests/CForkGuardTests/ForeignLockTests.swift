@@ -25,6 +25,10 @@ final class ForeignLockTests: XCTestCase {
         try Probe.run("foreign-chain").expectSuccess(printing: "200 forks beside holders that could not let go")
     }
 
+    func test_whatWasLetGoOfByTheTimeThatItsHolderIsStuckIsNotTorn() throws {
+        try Probe.run("foreign-let-go").expectSuccess(printing: "not torn")
+    }
+
     func test_behaviour19_whatForkWaitsForIsHeldByAThreadThatWaitsForAForeignLock() throws {
         try Probe.run("foreign-stream").expectSuccess(printing: "300 forks beside streams that wait for a lock")
     }

@@ -394,6 +394,79 @@ int scenario_foreign_chain(void) {
     return 0;
 }
 
+// A lock whose holder lets go of it while the forker asks whose it is, and waits for its turn to fork before the forker sees what it does.
+static struct {
+    int32_t holder;
+    int asked;
+    forkguard_slot *slot;
+    int torn;
+} passing;
+
+static int take_let_go(int32_t holder) {
+    int32_t nobody = 0;
+    return __atomic_compare_exchange_n(&passing.holder, &nobody, holder, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST) ? 0 : EBUSY;
+}
+static int try_let_go(void *lock) {
+    (void)lock;
+    return take_let_go(forkguard_thread_slot->mutex_id);
+}
+static int unlock_let_go(void *lock) {
+    (void)lock;
+    __atomic_store_n(&passing.holder, 0, __ATOMIC_SEQ_CST);
+    return 0;
+}
+static int32_t owner_of_let_go(void *lock) {
+    (void)lock;
+    int32_t owner = __atomic_load_n(&passing.holder, __ATOMIC_SEQ_CST);
+    if (__atomic_exchange_n(&passing.asked, 1, __ATOMIC_SEQ_CST) == 0)
+        while (!__atomic_load_n(&passing.slot->waits_for_turn, __ATOMIC_SEQ_CST)) usleep(100);
+    return owner;
+}
+static int count_torn_let_go(void *context) {
+    (void)context;
+    passing.torn++;
+    return 0;
+}
+
+static void *let_go_and_fork(void *context) {
+    forkguard_lock(&forkers_own);
+    forkguard_unlock(&forkers_own);
+    passing.slot = forkguard_thread_slot;
+    CHECK(try_let_go(NULL) == 0);
+    pthread_barrier_wait(context);
+    while (!__atomic_load_n(&passing.asked, __ATOMIC_SEQ_CST)) usleep(100);
+    unlock_let_go(NULL);
+    pid_t child = fork();
+    if (child == 0) _exit(0);
+    check_child(child);
+    return NULL;
+}
+
+/// What a thread has let go of by the time that it is seen waiting for its turn is not torn.
+int scenario_foreign_let_go(void) {
+    static const forkguard_lock_operations operations = {
+        .try_lock = try_let_go, .unlock = unlock_let_go, .reinitialize = unlock_let_go, .owner = owner_of_let_go,
+    };
+    forkguard_foreign_lock lock = {.lock = &passing, .operations = &operations, .name = "let go", .torn = count_torn_let_go};
+    CHECK(forkguard_register_lock(&lock));
+    pthread_barrier_t has_it;
+    pthread_barrier_init(&has_it, NULL, 2);
+    pthread_t other = start(let_go_and_fork, &has_it);
+    pthread_barrier_wait(&has_it);
+    pid_t child = fork();
+    if (child == 0) {
+        forkguard_report report;
+        CHECK(forkguard_last_report(&report) == 0 && report.torn_holders_count == 0);
+        CHECK(passing.torn == 0);
+        _exit(0);
+    }
+    check_child(child);
+    CHECK(pthread_join(other, NULL) == 0);
+    CHECK(passing.asked);
+    printf("not torn\n");
+    return 0;
+}
+
 static pthread_barrier_t together;
 static int prepared;
 

@@ -29,6 +29,7 @@ static const struct {
     {"torn", scenario_torn},
     {"survivor-unlock", scenario_survivor_unlock},
     {"unknown-survivor", scenario_unknown_survivor},
+    {"foreign-let-go", scenario_foreign_let_go},
     {"early-handler", scenario_early_handler},
     {"signals", scenario_signals},
     {"cancelled", scenario_cancelled},

@@ -81,6 +81,7 @@ int scenario_torn(void);
 int scenario_survivor_unlock(void);
 int scenario_stubbed(void);
 int scenario_unknown_survivor(void);
+int scenario_foreign_let_go(void);
 int scenario_early_handler(void);
 int scenario_signals(void);
 int scenario_cancelled(void);
