@@ -315,6 +315,7 @@ static bool reopen(int number, const off_t *noted) {
     if (fstat(number, &status) != 0 || S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode)) return false;
     int flags = fcntl(number, F_GETFL), on_exec = fcntl(number, F_GETFD);
     off_t offset = noted ? *noted : lseek(number, 0, SEEK_CUR);
+    if (flags < 0 || (offset < 0 && S_ISREG(status.st_mode))) return false;
     int fresh = platform_reopen(number, flags);
     if (fresh < 0) return false;
     bool done = (offset < 0 || lseek(fresh, offset, SEEK_SET) == offset) && platform_replace(fresh, number, on_exec & FD_CLOEXEC);

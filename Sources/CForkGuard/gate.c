@@ -899,7 +899,7 @@ static bool ended_here(int32_t mutex_id) {
 
 bool forkguard_thread_vanished(int32_t thread_id) {
     FOLLOW(thread_vanished, thread_id);
-    return gate.horizon != 0 && thread_id > 0 && !platform_thread_is_ours(thread_id) && !ended_here(thread_id);
+    return gate.horizon != 0 && thread_id > 0 && platform_thread_is_gone(thread_id) && !ended_here(thread_id);
 }
 
 void gate_child(forkguard_slot *survivor, bool prepared, bool owed) {

@@ -239,6 +239,7 @@ static uint64_t add(const forkguard_resource *resource, const forkguard_foreign_
         if (!node) {
             unlock_registry();
             if (full) {
+                free(fresh); // made while others took the last ones
                 errno = ENOSPC;
                 return 0;
             }

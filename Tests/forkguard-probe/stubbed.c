@@ -6,7 +6,11 @@
 void atfork_prepare(void);
 void atfork_parent(void);
 
-enum { ACCOUNTS = 4, WORKERS = 4, FORKERS = 2, FORKS = 1500 };
+#ifndef STUBBED_FORKS // fewer under valgrind
+#define STUBBED_FORKS 1500
+#endif
+
+enum { ACCOUNTS = 4, WORKERS = 4, FORKERS = 2, FORKS = STUBBED_FORKS };
 
 // No atomics: only the locks keep threads apart, and only the gate keeps them from the forker.
 static struct {

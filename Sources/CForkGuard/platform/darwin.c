@@ -84,6 +84,11 @@ bool platform_thread_is_ours(int32_t thread_id) {
     return false;
 }
 
+bool platform_thread_is_gone(int32_t thread_id) {
+    (void)thread_id;
+    return false;
+}
+
 bool platform_read(void *to, const void *from, size_t size) {
     vm_size_t length = 0;
     return vm_read_overwrite(mach_task_self(), (vm_address_t)from, size, (vm_address_t)to, &length) == KERN_SUCCESS && length == size;

@@ -2,6 +2,8 @@
 
 #include "platform.h"
 
+#include "../trap.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +45,11 @@ bool platform_wait(const uint32_t *word, uint32_t expected, int64_t nanoseconds)
 void platform_wake(const uint32_t *word, int count) {
     int saved = errno;
     // Success leaves errno alone, and so must we: right after a fork writing to it copies a page.
-    if (syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count, NULL, NULL, 0) < 0) errno = saved;
+    if (syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count, NULL, NULL, 0) >= 0) return;
+    // What the kernel says against the memory means that nobody sleeps there. But where the call itself is refused whoever sleeps, sleeps for ever.
+    if (errno == ENOSYS || errno == EPERM)
+        forkguard_trap_misuse(NULL, "futex(2) is refused here, so nobody who waits can be woken", "allow it in the sandbox that this process is in");
+    errno = saved;
 }
 
 bool platform_barrier_start(void) {
@@ -124,9 +130,9 @@ void platform_thread_name(int32_t thread_id, char name[16]) {
 bool platform_thread_sleeps(int32_t thread_id) {
     // proc_pid_stat(5): "pid (comm) state ..."; comm may itself contain parentheses, so the last one counts.
     char text[256];
-    if (read_task_file(thread_id, "stat", text, sizeof text) <= 0) return true; // no /proc here
+    read_task_file(thread_id, "stat", text, sizeof text);
     const char *end = strrchr(text, ')');
-    return end && end[1] == ' ' && end[2] == 'S';
+    return !end || end[1] != ' ' || end[2] == 'S'; // no /proc here, or no more than a part of it was read
 }
 
 bool platform_thread_is_ours(int32_t thread_id) {
@@ -134,6 +140,14 @@ bool platform_thread_is_ours(int32_t thread_id) {
     bool ours = syscall(SYS_tgkill, getpid(), thread_id, 0) == 0;
     errno = saved;
     return ours;
+}
+
+bool platform_thread_is_gone(int32_t thread_id) {
+    int saved = errno;
+    // A sandbox that refuses the question has not said so.
+    bool gone = syscall(SYS_tgkill, getpid(), thread_id, 0) < 0 && errno == ESRCH;
+    errno = saved;
+    return gone;
 }
 
 bool platform_read(void *to, const void *from, size_t size) {
@@ -194,7 +208,12 @@ bool platform_is_tombstone(int number) {
     return flags >= 0 && (flags & O_PATH);
 }
 
-bool platform_replace(int from, int number, bool closes_on_exec) { return dup3(from, number, closes_on_exec ? O_CLOEXEC : 0) >= 0; }
+bool platform_replace(int from, int number, bool closes_on_exec) {
+    int replaced;
+    do replaced = dup3(from, number, closes_on_exec ? O_CLOEXEC : 0);
+    while (replaced < 0 && errno == EINTR);
+    return replaced >= 0;
+}
 
 int platform_reopen(int number, int flags) {
     // By the open file, not by its path, which may lead elsewhere by now or nowhere (proc_pid_fd(5)).

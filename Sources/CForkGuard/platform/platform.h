@@ -46,8 +46,9 @@ void platform_thread_name(int32_t thread_id, char name[16]);
 /// Whether the thread is asleep in the kernel, as one is that waits for a lock. True also where that cannot be told: time alone decides then.
 bool platform_thread_sleeps(int32_t thread_id);
 
-/// Whether this process has a thread with this id.
+/// Whether this process has a thread with this id, or has none. Where that cannot be told, neither.
 bool platform_thread_is_ours(int32_t thread_id);
+bool platform_thread_is_gone(int32_t thread_id);
 
 /// Copies memory that may have been unmapped meanwhile. False where there is nothing.
 bool platform_read(void *to, const void *from, size_t size);
