@@ -293,7 +293,9 @@ uint32_t gate_mark_of(uint64_t serial, int32_t *thread_id) {
         for (unsigned i = 0; i < SLOTS_IN_CHUNK; i++)
             if (chunk->slots[i].serial == serial) {
                 *thread_id = chunk->slots[i].thread_id;
-                return chunk->slots[i].mark ? chunk->slots[i].mark : FORKGUARD_MARK_BYPASS;
+                if (chunk->slots[i].mark) return chunk->slots[i].mark;
+                // Quiet all the same: it was about to free its slot (R19).
+                return chunk->slots[i].held == 0 ? FORKGUARD_MARK_ENDED : FORKGUARD_MARK_BYPASS;
             }
     return FORKGUARD_MARK_ENDED;
 }
@@ -453,10 +455,14 @@ void gate_clear_note(forkguard_slot *slot) { write_note(slot, NULL); }
 void gate_note_sleep(forkguard_slot *slot, void *lock, void *condition, const forkguard_sleep_operations *operations) {
     pin(slot);
     __atomic_store_n(&slot->sequence, slot->sequence + 1, __ATOMIC_RELAXED);
-    slot->letting_go = 0;
-    slot->sleeps_on = condition;
-    slot->sleep_operations = operations;
-    __atomic_store_n(&slot->sleeps_for, lock, __ATOMIC_RELAXED);
+    // A thread that woke beside a closed gate clears its note there, and may be copied in between: as long as the note stands, all of
+    // it does.
+    if (lock) {
+        slot->letting_go = 0;
+        slot->sleeps_on = condition;
+        slot->sleep_operations = operations;
+    }
+    __atomic_store_n(&slot->sleeps_for, lock, __ATOMIC_RELEASE);
     unpin(slot);
 }
 

@@ -99,6 +99,13 @@ bool platform_thread_is_ours(int32_t thread_id) {
     return ours;
 }
 
+bool platform_thread_is_gone(int32_t thread_id) {
+    int saved = errno;
+    bool gone = thr_kill2(getpid(), thread_id, 0) < 0 && errno == ESRCH;
+    errno = saved;
+    return gone;
+}
+
 bool platform_read(void *to, const void *from, size_t size) {
     int saved = errno;
     // sigprocmask(2), the system call itself, reads a signal set before it refuses what to do with it; though it does not know whether the page stays.
