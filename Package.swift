@@ -59,6 +59,10 @@ let package = Package(
         .executableTarget(
             name: "forkguard-runtime-probe", dependencies: ["CForkGuard", "ForkGuard", "ForkGuardProcessLocks", "ForkGuardRuntime"],
             path: "Tests/forkguard-runtime-probe", cSettings: cSettings),
+        // Scripts/soak runs it.
+        .executableTarget(
+            name: "forkguard-soak", dependencies: ["CForkGuard", "CForkGuardTesting", "ForkGuard", "ForkGuardTesting"],
+            path: "Tests/forkguard-soak"),
         // They run executables that have the cures in them, and do not depend on these: SwiftPM links what a test target depends on, executables too, into the one
         // test bundle. `swift test` builds all executables anyway.
         .testTarget(name: "ForkGuardHazardsTests"),

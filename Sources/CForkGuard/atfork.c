@@ -181,7 +181,9 @@ static void after_in_parent(forkguard_slot *slot) {
 // The C phases of every child: nothing here allocates, takes a foreign lock or logs.
 static void become_child(forkguard_slot *survivor, bool prepared, enum owed owed) {
     turn_child(survivor, survivor && survivor->fork_state != FORK_NONE);
-    registry_child(survivor && survivor->fork_state >= FORK_HOOKS && survivor->fork_state <= FORK_CLOSED, survivor && survivor->nested_forks != 0);
+    bool walking = survivor && survivor->fork_state >= FORK_HOOKS && survivor->fork_state <= FORK_CLOSED;
+    // The walk goes on until those that wait for the first use have been told, also if they were cancelled during this fork.
+    registry_child((walking ? 1 : 0) + (owed == OWED_FIRST_USE ? 1 : 0), survivor && survivor->nested_forks != 0);
     foreign_child(survivor, prepared);
     gate_free_handed(survivor);
     descriptors_in_child = (struct descriptors_in_child){0};
@@ -333,18 +335,33 @@ static __attribute__((noinline)) void end_whole_in_parent(forkguard_slot *slot) 
     allow_cancellation(slot);
 }
 
+// glibc takes its lock of the list of handlers after each handler, and the list of streams after that. Where locks that are not ours are registered, a fork that was prepared
+// has the streams already (foreign.c): every other one (without its turn, in a hook) has to take them before it comes back to glibc, too, or two threads have
+// one of the two locks each.
+static void hold_streams(forkguard_slot *slot) {
+    if (registry_locks() != 0 && platform_lock_streams()) slot->streams_held++;
+}
+
+static void release_streams(forkguard_slot *slot) {
+    if (slot->streams_held == 0) return;
+    slot->streams_held--;
+    platform_unlock_streams();
+}
+
 void atfork_prepare(void) {
     int saved = errno;
     forkguard_slot *slot = gate_slot();
     generation_discover();
     gate_adopt(slot);
     if (!take_short_way(slot)) prepare_whole(slot);
+    hold_streams(slot);
     if (errno != saved) errno = saved;
 }
 
 void atfork_parent(void) {
     int saved = errno;
     forkguard_slot *slot = gate_slot();
+    release_streams(slot);
     if (process.forker.short_way == slot->serial && slot->nested_forks == 0) end_short_way(slot);
     else end_whole_in_parent(slot);
     if (errno != saved) errno = saved;
@@ -353,6 +370,7 @@ void atfork_parent(void) {
 void atfork_child(void) {
     int saved = errno;
     forkguard_slot *slot = gate_slot();
+    if (slot->streams_held != 0) slot->streams_held = 0; // fork(3) makes that lock anew
     // A handler that was registered before ours may have asked already, and so discovered what this one comes to tell.
     bool known = generation_is_known();
     if (slot->nested_forks) {
@@ -416,8 +434,8 @@ void atfork_run_owed_hooks(void) {
     bool mine = turn_take(slot, gate_deadline());
     slot->fork_state = FORK_HOOKS;
     uint64_t ordinal = forking.owed_ordinal, now = platform_nanoseconds();
-    registry_begin();
     if (owed == OWED_ALL) {
+        registry_begin();
         if (mine) begin_report(ordinal, forking.owed_seen);
         foreign_finish_child();
         if (mine) report_birth(false);

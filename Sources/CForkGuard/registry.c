@@ -59,7 +59,7 @@ static struct {
     size_t cancelled, sweep_at;
     uint32_t walks;
     const char *running; // the hook that is being called
-    uint32_t first_use; // how many live ones wait for the first use
+    uint32_t first_use; // how many in the lists wait for the first use; who was cancelled during a fork is still to be told of it
 } registry = {
     .lock = FORKGUARD_LOCK_INITIALIZER("ForkGuard's registry"),
     .resources.newest = &registry.resources.head,
@@ -82,10 +82,8 @@ static void repair(list *list) {
     for (node *node = last->next; node; last = node, node = node->next) {
         node->previous = last;
         if (node->cancelled) registry.cancelled++;
-        else {
-            list->live++;
-            if (node->resource.flags & FORKGUARD_ON_FIRST_USE) registry.first_use++;
-        }
+        else list->live++;
+        if (node->resource.flags & FORKGUARD_ON_FIRST_USE) registry.first_use++;
     }
     list->newest = last;
 }
@@ -113,6 +111,7 @@ static node *unlink_node(node *node, struct node *released) {
     if (node->next) node->next->previous = node->previous;
     if (list_of(node)->newest == node) list_of(node)->newest = node->previous;
     registry.cancelled--;
+    if (node->resource.flags & FORKGUARD_ON_FIRST_USE) registry.first_use--;
     node->next = released;
     return node;
 }
@@ -145,7 +144,6 @@ static void cancel(node *node, bool gone) {
     __atomic_store_n(&node->gone, gone, __ATOMIC_RELAXED);
     __atomic_fetch_sub(&list_of(node)->live, 1, __ATOMIC_RELAXED);
     registry.cancelled++;
-    if (node->resource.flags & FORKGUARD_ON_FIRST_USE) registry.first_use--;
 }
 
 static node *find_node(uint64_t id) {
@@ -415,8 +413,8 @@ void registry_walk(enum registry_phase phase, uint64_t ordinal) {
     }
 }
 
-void registry_child(bool walking, bool in_hook) {
-    registry.walks = walking ? 1 : 0;
+void registry_child(uint32_t walks, bool in_hook) {
+    registry.walks = walks;
     if (!in_hook) registry.running = NULL;
     // The forker did not hold the lists' lock, but nobody was inside it; after an unprepared fork it is found torn and repaired. What the parent
     // had cancelled and not yet released is the parent's to release.

@@ -26,8 +26,8 @@ void registry_end(void);
 /// Calls everybody who was registered before fork `ordinal` began and not cancelled before it did.
 void registry_walk(enum registry_phase phase, uint64_t ordinal);
 
-/// The child's C phase. `walking`: the survivor has begun a walk, or is about to; `in_hook`: it is in one of its hooks (a raw fork inside a hook).
-void registry_child(bool walking, bool in_hook);
+/// The child's C phase. `walks`: how many are under way there, or about to begin; `in_hook`: the survivor is in one of its hooks (a raw fork inside a hook).
+void registry_child(uint32_t walks, bool in_hook);
 
 enum registry_lock_busy { REGISTRY_LOCK_UNUSED = 0, REGISTRY_LOCK_BUSY, REGISTRY_LOCK_AWAITED };
 

@@ -39,6 +39,14 @@ final class AdversityTests: XCTestCase {
         try Probe.run("owed-fork").expectSuccess(printing: "20 owed forks ok")
     }
 
+    func test_whoWasPreparedIsToldAtTheFirstUseAlsoIfCancelledMeanwhile() throws {
+        try Probe.run("first-use-cancelled").expectSuccess(printing: "20 cancelled before their use ok")
+    }
+
+    func test_forksWithoutTheirTurnBesideOthers() throws {
+        try Probe.run("without-turn").expectSuccess(printing: "10 forks without their turn ok")
+    }
+
     func test_aForkInAHandlerOfSomebodyElses() throws {
         try Probe.run("handler-fork").expectSuccess(printing: "50 forks in handlers ok")
     }

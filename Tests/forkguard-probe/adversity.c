@@ -2,6 +2,7 @@
 
 #include "probe.h"
 
+#include <sched.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -531,5 +532,104 @@ int scenario_owed_fork(void) {
         check_child(child);
     }
     printf("20 owed forks ok\n");
+    return 0;
+}
+
+// ---- a hook that waits for the first use, and is cancelled during the fork ----
+
+static int prepare_ran, use_ran;
+static uint64_t waits_for_use;
+
+static int note_prepare(void *context) {
+    (void)context;
+    prepare_ran++;
+    return 0;
+}
+
+static int note_use(void *context) {
+    (void)context;
+    use_ran++;
+    return 0;
+}
+
+static int cancel_it(void *context) {
+    (void)context;
+    CHECK(forkguard_unregister(waits_for_use) == 0);
+    return 0;
+}
+
+/// A cancellation counts from the next fork: who was prepared is told, at the first use too.
+int scenario_first_use_cancelled(void) {
+    forkguard_resource one = {.name = "waits", .prepare = note_prepare, .child = note_use, .flags = FORKGUARD_ON_FIRST_USE};
+    forkguard_resource other = {.name = "cancels", .prepare = cancel_it};
+    for (int i = 0; i < 20; i++) {
+        prepare_ran = 0;
+        CHECK((waits_for_use = forkguard_register_resource(&one)) != 0);
+        uint64_t cancels = forkguard_register_resource(&other);
+        CHECK(cancels != 0);
+        pid_t child = i & 1 ? fork() : forkguard_fork(0);
+        if (child == 0) {
+            alarm(20);
+            forkguard_generation();
+            CHECK(prepare_ran == 1 && use_ran == 1 && forkguard_registered_count() == 1);
+            // The next one is not told any more.
+            CHECK(forkguard_unregister(cancels) == 0);
+            pid_t next = fork();
+            if (next == 0) {
+                forkguard_generation();
+                _exit(prepare_ran == 1 && use_ran == 1 ? 0 : 1);
+            }
+            check_child(next);
+            _exit(0);
+        }
+        check_child(child);
+        CHECK(prepare_ran == 1 && use_ran == 0 && forkguard_unregister(cancels) == 0 && forkguard_registered_count() == 0);
+    }
+    printf("20 cancelled before their use ok\n");
+    return 0;
+}
+
+// ---- a fork that does not get its turn, beside one that does ----
+
+static _Thread_local bool comes_first;
+static _Atomic bool is_known, in_handler;
+
+// Runs after ForkGuard's: the fork has been prepared. Until the other one has given up its turn, after 5 ms, and waits in the C library, which nobody can see but by
+// its stack.
+static void let_other_come(void) {
+    if (!comes_first) return;
+    in_handler = true;
+    usleep(100000);
+}
+
+__attribute__((constructor(102))) static void register_another_first(void) { atfork_for_good(let_other_come, NULL); }
+
+static void *fork_behind(void *unused) {
+    forkguard_lock(&second); // now there is somebody to prepare a fork for
+    forkguard_unlock(&second);
+    is_known = true;
+    while (!in_handler) sched_yield();
+    pid_t child = fork();
+    if (child == 0) _exit(0);
+    check_child(child);
+    return unused;
+}
+
+/// Neither has what the other waits for: glibc's lock of its handlers, and that of its streams.
+int scenario_without_turn(void) {
+    static pthread_mutex_t registered = PTHREAD_MUTEX_INITIALIZER;
+    CHECK(forkguard_register_mutex(&registered, NULL) != 0 && forkguard_set_deadline_ms(5) == 0);
+    for (int i = 0; i < 10; i++) {
+        is_known = in_handler = false;
+        pthread_t other = start(fork_behind, NULL);
+        while (!is_known) sched_yield();
+        comes_first = true;
+        pid_t child = fork();
+        if (child == 0) _exit(0);
+        comes_first = false;
+        check_child(child);
+        CHECK(pthread_join(other, NULL) == 0);
+    }
+    printf("10 forks without their turn ok\n");
     return 0;
 }

@@ -39,6 +39,8 @@ static const struct {
     {"both-hold", scenario_both_hold},
     {"borrower", scenario_borrower},
     {"owed-fork", scenario_owed_fork},
+    {"without-turn", scenario_without_turn},
+    {"first-use-cancelled", scenario_first_use_cancelled},
     {"stubbed", scenario_stubbed},
     {"foreign", scenario_foreign},
     {"foreign-control", scenario_foreign_control},

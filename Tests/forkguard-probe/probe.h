@@ -91,6 +91,8 @@ int scenario_bystanders(void);
 int scenario_both_hold(void);
 int scenario_borrower(void);
 int scenario_owed_fork(void);
+int scenario_without_turn(void);
+int scenario_first_use_cancelled(void);
 int scenario_foreign(void);
 int scenario_foreign_control(void);
 int scenario_foreign_own(void);

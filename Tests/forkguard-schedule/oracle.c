@@ -22,6 +22,7 @@ void (*oracle_before)(void), (*oracle_after)(void), (*oracle_early)(void), (*ora
 
 static struct {
     unsigned allowed, most_depth, depth, marks_nobody;
+    unsigned bypassed; // the depth of the last process that no handler told
     // Whose hooks are under way: the last one lent nobody his turn.
     const thread *in_hooks[MOST_THREADS];
     unsigned in_hooks_count, child_hooks;
@@ -77,6 +78,7 @@ static void come_in(box *box, int got) {
     }
     if (box->a != box->b) FAIL("%c's data is half changed", letter(box));
     box->inside = current;
+    box->taken = oracle.depth;
     box->a++;
 }
 
@@ -277,7 +279,8 @@ static void look(bool prepared, bool settle) {
         bool ends = holder->state == THREAD_ENDED || holder->ends;
         if (!ends && prepared && oracle.late && (oracle.allowed & MAY_WINDOW_ONCE))
             FAIL("thread %u went in beside a closed gate", holder->number);
-        if (!ends && prepared && holder->slot->mark == FORKGUARD_MARK_NONE)
+        // What a survivor that nobody knew had then is torn for whoever meets it, and no fork waits for it (R20).
+        if (!ends && prepared && holder->slot->mark == FORKGUARD_MARK_NONE && box->taken >= oracle.bypassed)
             FAIL("thread %u holds %c at the copy and is not marked", holder->number, letter(box));
         if (!settle) continue;
         box->torn = true;
@@ -399,6 +402,7 @@ pid_t oracle_bypassing_fork(bool asks) {
     counted->bypassed++;
     pid_t child = go_on(false);
     if (child != 0) return child;
+    oracle.bypassed = oracle.depth;
     if (!asks) scheduler_spawn(90 + oracle.depth, oracle_in_child);
     if (forkguard_generation() <= generation) FAIL("a child that runs no handlers does not know that it is one");
     if (asks) scheduler_spawn(90 + oracle.depth, oracle_in_child);

@@ -14,6 +14,7 @@ typedef struct box {
     forkguard_lock_t lock;
     unsigned a, b;
     const thread *inside;
+    unsigned taken;  // in which process: by oracle_depth()
     bool torn;       // in this process: a thread that is gone was inside
     uint32_t reason; // and why it was not waited for
     bool dropped;

@@ -121,6 +121,7 @@ void platform_thread_name(int32_t thread_id, char name[16]) {
 }
 bool platform_thread_sleeps(int32_t thread_id) { return scheduler_thread_sleeps(thread_id); }
 bool platform_thread_is_ours(int32_t thread_id) { return scheduler_has_thread(thread_id); }
+bool platform_thread_is_gone(int32_t thread_id) { return !scheduler_has_thread(thread_id); }
 
 bool platform_read(void *to, const void *from, size_t size) {
     if (process_is_freed(from)) return false;
