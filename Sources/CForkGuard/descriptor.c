@@ -278,7 +278,10 @@ void descriptor_note_offsets(void) {
     errno = saved;
 }
 
-void descriptor_forget_offsets(void) { offsets_noted = false; }
+// Written only where there is something to forget: right after a fork a write copies a page.
+void descriptor_forget_offsets(void) {
+    if (offsets_noted) offsets_noted = false;
+}
 
 // ---- the child ----
 

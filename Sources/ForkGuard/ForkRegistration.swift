@@ -40,8 +40,10 @@ final class WeakResource {
     }
 
     private static func call(_ context: UnsafeMutableRawPointer?, _ phase: (any ForkSafe) -> Int32) -> Int32 {
-        guard let resource = Unmanaged<WeakResource>.fromOpaque(context!).takeUnretainedValue().resource else { return FORKGUARD_GONE }
-        return phase(resource)
+        borrow(context, WeakResource.self) {
+            guard let resource = $0.resource else { return FORKGUARD_GONE }
+            return phase(resource)
+        }
     }
 }
 
@@ -67,14 +69,20 @@ final class HookClosures {
     }
 
     private static func call(_ context: UnsafeMutableRawPointer?, _ phase: (HookClosures) -> Hook?) -> Int32 {
-        let closures = Unmanaged<HookClosures>.fromOpaque(context!).takeUnretainedValue()
-        do {
-            try phase(closures)?()
-            return 0
-        } catch {
-            return hookThrew
+        borrow(context, HookClosures.self) {
+            do {
+                try phase($0)?()
+                return 0
+            } catch {
+                return hookThrew
+            }
         }
     }
+}
+
+/// Without a reference count, which the registration holds anyway: counting writes to the object, so that after a fork the parent would copy its page.
+private func borrow<Context: AnyObject>(_ context: UnsafeMutableRawPointer?, _: Context.Type, _ body: (Context) -> Int32) -> Int32 {
+    Unmanaged<Context>.fromOpaque(context!)._withUnsafeGuaranteedRef(body)
 }
 
 /// What a hook that threw an error returns to C, for the report.

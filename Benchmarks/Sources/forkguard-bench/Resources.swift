@@ -1,3 +1,4 @@
+import CForkGuard
 import ForkGuard
 import Glibc
 
@@ -6,10 +7,12 @@ func benchmarkResources() -> [Table] {
     let rounds = rounds(50)
     var rows: [Row] = []
     for count in [1_000, 10_000] {
-        let kinds: [(String, () -> ForkRegistration)] = [
-            ("resource that only discards", { ForkGuard.register(keep(Client()), name: "client") }),
-            ("resource with a prepare and a resume of its own", { ForkGuard.register(keep(Talker()), name: "talker") }),
-            ("onFork with three empty closures", { ForkGuard.onFork(name: "closures", prepare: {}, parent: {}, child: {}) }),
+        // Each registers one, and returns what cancels it.
+        let kinds: [(String, () -> () -> Void)] = [
+            ("resource that only discards", { ForkGuard.register(keep(Client()), name: "client").cancel }),
+            ("resource with a prepare and a resume of its own", { ForkGuard.register(keep(Talker()), name: "talker").cancel }),
+            ("onFork with three empty closures", { ForkGuard.onFork(name: "closures", prepare: {}, parent: {}, child: {}).cancel }),
+            ("resource of C with three empty callbacks", registerFromC),
         ]
         var samples = [[Reports]](repeating: [], count: kinds.count)
         for round in 0...rounds {
@@ -18,7 +21,7 @@ func benchmarkResources() -> [Table] {
                 // At its first fork a resource says which phases it does not have.
                 _ = forkAndReport()
                 if round > 0 { samples[index].append(forkAndReport()) }
-                registrations.forEach { $0.cancel() }
+                registrations.forEach { cancel in cancel() }
                 kept = []
             }
         }
@@ -34,6 +37,15 @@ func benchmarkResources() -> [Table] {
             title: "Hooks and registered resources",
             method: "what each adds to a fork; medians of \(rounds) forks, the kinds in turns", rows: rows)
     ]
+}
+
+private func registerFromC() -> () -> Void {
+    var resource = forkguard_resource()
+    resource.prepare = { _ in 0 }
+    resource.parent = { _ in 0 }
+    resource.child = { _ in 0 }
+    let id = forkguard_register_resource(&resource)
+    return { _ = forkguard_unregister(id) }
 }
 
 // Registrations are weak. Main thread only.
