@@ -48,7 +48,8 @@ const scenario scenarios[] = {
     {.name = "grandchild", .programs = {"+AFF-A+B-B", "+B+C+A-A-CF-B", "+C-C"}, .depth = 3, .has_hooks = true, .reaches = TURN | CHAIN},
     {.name = "unknown", .programs = {"+A-AB+B-B+A-A", "+B-B", "+C-C"}, .depth = 1, .has_hooks = true},
     {.name = "bypassed", .programs = {"+A-AB+B-BF", "+B+C-C-BB+A-A", "+C+D-D-CF"}, .depth = 2, .has_hooks = true, .reaches = BYPASS},
-    {.name = "bypassed-inside", .programs = {"+EB+F-F+F+D-D-F-E+F-F", "+B-B"}, .depth = 2, .reaches = BYPASS},
+    // The survivor parks inside, when it becomes known beside a closed gate: it is let out by a window.
+    {.name = "bypassed-inside", .programs = {"+EB+F-F+F+D-D-F-E+F-F", "+B-B"}, .depth = 2, .allowed = MAY_WINDOW, .reaches = BYPASS},
     {.name = "bypassed-outside", .programs = {"B+C+D-D-C+D+E-E-D", "+B-B"}, .depth = 2, .reaches = BYPASS},
     {.name = "bypassed-holding", .programs = {"+Ab-AF", "+Bb+C-C-BF", "+C+D-D-CF"}, .depth = 2, .has_hooks = true, .reaches = BYPASS},
     {.name = "early", .programs = {"+AF-A", "+B-BF"}, .depth = 2, .has_hooks = true, .early = true},
