@@ -22,6 +22,7 @@
 #include "atfork.h"
 
 #include "copy.h"
+#include "door.h"
 #include "descriptor.h"
 #include "foreign.h"
 #include "gate.h"
@@ -335,17 +336,16 @@ static __attribute__((noinline)) void end_whole_in_parent(forkguard_slot *slot) 
     allow_cancellation(slot);
 }
 
-// glibc takes its lock of the list of handlers after each handler, and the list of streams after that. Where locks that are not ours are registered, a fork that was prepared
-// has the streams already (foreign.c): every other one (without its turn, in a hook) has to take them before it comes back to glibc, too, or two threads have
-// one of the two locks each.
-static void hold_streams(forkguard_slot *slot) {
-    if (registry_locks() != 0 && platform_lock_streams()) slot->streams_held++;
+static void enter_door(forkguard_slot *slot) {
+    if (registry_locks() == 0) return;
+    door_enter(slot);
+    slot->doors++;
 }
 
-static void release_streams(forkguard_slot *slot) {
-    if (slot->streams_held == 0) return;
-    slot->streams_held--;
-    platform_unlock_streams();
+static void leave_door(forkguard_slot *slot) {
+    if (slot->doors == 0) return;
+    slot->doors--;
+    door_leave(slot);
 }
 
 void atfork_prepare(void) {
@@ -354,14 +354,14 @@ void atfork_prepare(void) {
     generation_discover();
     gate_adopt(slot);
     if (!take_short_way(slot)) prepare_whole(slot);
-    hold_streams(slot);
+    enter_door(slot);
     if (errno != saved) errno = saved;
 }
 
 void atfork_parent(void) {
     int saved = errno;
     forkguard_slot *slot = gate_slot();
-    release_streams(slot);
+    leave_door(slot);
     if (process.forker.short_way == slot->serial && slot->nested_forks == 0) end_short_way(slot);
     else end_whole_in_parent(slot);
     if (errno != saved) errno = saved;
@@ -370,7 +370,7 @@ void atfork_parent(void) {
 void atfork_child(void) {
     int saved = errno;
     forkguard_slot *slot = gate_slot();
-    if (slot->streams_held != 0) slot->streams_held = 0; // fork(3) makes that lock anew
+    if (slot->doors != 0) slot->doors = 0; // door_child has freed it
     // A handler that was registered before ours may have asked already, and so discovered what this one comes to tell.
     bool known = generation_is_known();
     if (slot->nested_forks) {

@@ -18,6 +18,7 @@
 
 #include "foreign.h"
 
+#include "door.h"
 #include "platform/platform.h"
 #include "report.h"
 #include "trap.h"
@@ -45,7 +46,7 @@ enum foreign_state {
 foreign_outcome foreign_in_child;
 
 static registry_lock *missing; // the one that the last attempt failed on goes first
-static bool has_streams;
+static bool has_streams, has_door;
 
 static const forkguard_lock_operations *operations(const registry_lock *lock) { return lock->made.operations; }
 
@@ -204,6 +205,8 @@ bool foreign_take(forkguard_slot *forker, bool last) {
     if (registry_locks() == 0) return true;
     if (!has_streams) {
         gate_prepared();
+        if (!has_door) door_enter(forker);
+        has_door = true;
         has_streams = platform_lock_streams();
     }
     attempt attempt = {.forker = forker, .last = last};
@@ -222,6 +225,8 @@ void foreign_release(void) {
     registry_each_lock(release_one, NULL);
     if (has_streams) platform_unlock_streams();
     has_streams = false;
+    if (has_door) door_leave(gate_slot());
+    has_door = false;
 }
 
 static void describe(const registry_lock *lock, uint32_t mark, forkguard_holder *holder) {
@@ -370,7 +375,10 @@ static bool meet(registry_lock *lock, bool live, void *context) {
 void foreign_child(const forkguard_slot *survivor, bool prepared) {
     foreign_in_child.locks = foreign_in_child.reinitialized = foreign_in_child.own = foreign_in_child.torn_count = 0;
     missing = NULL;
-    has_streams = false;
+    // fork(3) does so, too, but not where the first other thread was made after it had begun, in a hook; and forks around it do not.
+    if (has_streams) platform_reset_streams();
+    has_streams = has_door = false;
+    door_child();
     if (registry_locks() == 0) return;
     birth.survivor = survivor ? survivor->mutex_id : 0;
     birth.prepared = prepared;

@@ -241,7 +241,9 @@ static forkguard_slot *make_slot(void) {
     slot->ours = slot->yields = slot->walk_stuck = slot->walk_waited = slot->walk_inside = slot->walk_kept = slot->uncancellable = 0;
     slot->wakes_after = NULL;
     slot->fork_state = 0;
-    slot->nested_forks = 0;
+    slot->nested_forks = slot->doors = 0;
+    slot->kept = NULL;
+    slot->closes = false;
     for (unsigned i = 0; i < FORKGUARD_LOCKS_REMEMBERED; i++) __atomic_store_n(&slot->locks[i], NULL, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < FORKGUARD_LOCKS_KEPT; i++) __atomic_store_n(&slot->lifelong[i], NULL, __ATOMIC_RELAXED);
     __atomic_store_n(&slot->serial, serial, __ATOMIC_SEQ_CST);
@@ -339,6 +341,7 @@ static bool loses_patience(void) {
 // as entering: `prepared_at` is zero from before the barrier of that second drain on.
 static bool breach(forkguard_slot *slot) {
     count_in(slot);
+    gate_adopt(slot); // R20
     if (load_gate() != FORKGUARD_GATE_CLOSED || __atomic_load_n(&process.forker.prepared_at, __ATOMIC_SEQ_CST) == 0) {
         count_out(slot);
         return false;
@@ -397,7 +400,8 @@ static void enter(forkguard_slot *slot, const uint32_t *woken_from, bool may_run
         case FORKGUARD_GATE_FENCED:
             __atomic_thread_fence(__ATOMIC_SEQ_CST); // R10, the thread's side
             if (!generation_has_page()) generation_discover();
-            if (load_gate() == FORKGUARD_GATE_FENCED) return;
+            // (The look for a process id may have been what discovered this child.)
+            if (load_gate() == FORKGUARD_GATE_FENCED && !gate_serial_is_stale(slot->serial)) return;
             break;
         case FORKGUARD_GATE_CLOSED:
             if (!adopted && !gate_holds_back(slot)) return;

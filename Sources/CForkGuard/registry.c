@@ -356,7 +356,8 @@ void registry_begin(void) {
 
 void registry_end(void) {
     lock_registry();
-    node *released = --registry.walks == 0 ? unlink_cancelled() : NULL;
+    // In a child that another thread discovered, the survivor's own walk is not counted.
+    node *released = registry.walks != 0 && --registry.walks == 0 ? unlink_cancelled() : NULL;
     unlock_registry();
     release(released);
 }

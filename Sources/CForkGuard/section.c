@@ -54,7 +54,8 @@ void forkguard_section_sleep(forkguard_slot *slot, void *lock, void *condition, 
 bool forkguard_section_wake(forkguard_slot *slot) {
     FOLLOW(section_wake, slot);
     __atomic_store_n(&slot->held, slot->held + 1, __ATOMIC_SEQ_CST); // R1
-    if (__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_SEQ_CST) == FORKGUARD_GATE_CLOSED && gate_holds_back(slot)) {
+    // R20: who makes itself known only now may have been passed by.
+    if (gate_adopt(slot) || (__atomic_load_n(&forkguard_page.word.gate, __ATOMIC_SEQ_CST) == FORKGUARD_GATE_CLOSED && gate_holds_back(slot))) {
         // It may be copied here: not counted when the forker looked, with the lock in hand, and with its note.
         gate_note_letting_go(slot);
         return false;

@@ -47,6 +47,22 @@ final class AdversityTests: XCTestCase {
         try Probe.run("without-turn").expectSuccess(printing: "10 forks without their turn ok")
     }
 
+    func test_whatAnUnknownSurvivorThatLosesItsPatienceLocksIsItsOwn() throws {
+        try Probe.run("unknown-breach").expectSuccess(printing: "5 breaches by unknown survivors ok")
+    }
+
+    func test_aForkInAHookHasNoLockOfTheCLibraryWhileOtherHandlersRun() throws {
+        try Probe.run("hook-streams").expectSuccess(printing: "200 forks in a hook beside a library's lock")
+    }
+
+    func test_theFirstThreadIsMadeInAHook() throws {
+        try Probe.run("first-thread").expectSuccess(printing: "a child's thread opens a file")
+    }
+
+    func test_aSlotIsUsedAgainAsNew() throws {
+        try Probe.run("slot-again").expectSuccess(printing: "3 forks close nothing")
+    }
+
     func test_aForkInAHandlerOfSomebodyElses() throws {
         try Probe.run("handler-fork").expectSuccess(printing: "50 forks in handlers ok")
     }

@@ -79,17 +79,23 @@ final class AWSSeahorsePoolTests: HTTPTestCase {
     func test_control_aPoolWhoseMutexTheChildMakesAnew() throws {
         let pool = PlainPool(port: try HTTPSupport.nginx().port)
         defer { pool.closeAll() }
-        let counts = try ForkTesting.repeated(200, .rawFork, deadline: .seconds(2), while: pool.hammers) { context in
-            pool.makeMutexAnew()
-            // What the child may do: walk, insert, remove.
-            context.expect(pool.isWhole, "the dictionary is torn")
-            for round in 0..<4 {
-                for endpoint in 0..<64 { pool.putBack(-1, endpoint: "child \(endpoint)") }
-                for endpoint in 0..<64 { context.expect(pool.take(endpoint: "child \(endpoint)") == -1, "lost in round \(round)") }
+        // One in a thousand to one in seven, by where the machine takes the processor away: until one is seen.
+        var counts: ForkCounts
+        var rounds = 0
+        repeat {
+            rounds += 1
+            counts = try ForkTesting.repeated(200, .rawFork, deadline: .seconds(2), while: pool.hammers) { context in
+                pool.makeMutexAnew()
+                // What the child may do: walk, insert, remove.
+                context.expect(pool.isWhole, "the dictionary is torn")
+                for round in 0..<4 {
+                    for endpoint in 0..<64 { pool.putBack(-1, endpoint: "child \(endpoint)") }
+                    for endpoint in 0..<64 { context.expect(pool.take(endpoint: "child \(endpoint)") == -1, "lost in round \(round)") }
+                }
+                context.expect(pool.isWhole, "the dictionary is torn after use")
             }
-            context.expect(pool.isWhole, "the dictionary is torn after use")
-        }
-        counts.expectSomeBad("control, under a mutex that the child makes anew")
+        } while counts.failed + counts.hung + counts.crashed == 0 && rounds < 25
+        counts.expectSomeBad("control, under a mutex that the child makes anew, round \(rounds)")
     }
 }
 

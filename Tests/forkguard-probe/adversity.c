@@ -152,7 +152,7 @@ static void want_mutex(void) {
     }
 }
 
-__attribute__((constructor(101))) static void register_handlers_first(void) { atfork_for_good(want_mutex, ask_early); }
+__attribute__((constructor(101))) static void register_handlers_first(void) { atfork_for_good(want_mutex, NULL, ask_early); }
 
 int scenario_early_handler(void) {
     asks_early = true;
@@ -602,7 +602,7 @@ static void let_other_come(void) {
     usleep(100000);
 }
 
-__attribute__((constructor(102))) static void register_another_first(void) { atfork_for_good(let_other_come, NULL); }
+__attribute__((constructor(102))) static void register_another_first(void) { atfork_for_good(let_other_come, NULL, NULL); }
 
 static void *fork_behind(void *unused) {
     forkguard_lock(&second); // now there is somebody to prepare a fork for

@@ -54,7 +54,7 @@ ssize_t write(int descriptor, const void *bytes, size_t size) {
 static void begin_counting(void) { counting = getenv("PROBE_COUNTS") != NULL; }
 static void end_counting(void) { counting = false; }
 
-__attribute__((constructor(101))) static void register_first(void) { atfork_for_good(NULL, begin_counting); }
+__attribute__((constructor(101))) static void register_first(void) { atfork_for_good(NULL, NULL, begin_counting); }
 
 static int allocate(void *context) {
     (void)context;

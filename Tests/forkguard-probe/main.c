@@ -41,6 +41,10 @@ static const struct {
     {"owed-fork", scenario_owed_fork},
     {"without-turn", scenario_without_turn},
     {"first-use-cancelled", scenario_first_use_cancelled},
+    {"unknown-breach", scenario_unknown_breach},
+    {"hook-streams", scenario_hook_streams},
+    {"first-thread", scenario_first_thread},
+    {"slot-again", scenario_slot_again},
     {"stubbed", scenario_stubbed},
     {"foreign", scenario_foreign},
     {"foreign-control", scenario_foreign_control},
@@ -65,9 +69,9 @@ static const struct {
 
 #if defined(__GLIBC__)
 extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *);
-void atfork_for_good(void (*prepare)(void), void (*child)(void)) { CHECK(__register_atfork(prepare, NULL, child, NULL) == 0); }
+void atfork_for_good(void (*prepare)(void), void (*parent)(void), void (*child)(void)) { CHECK(__register_atfork(prepare, parent, child, NULL) == 0); }
 #else
-void atfork_for_good(void (*prepare)(void), void (*child)(void)) { CHECK(pthread_atfork(prepare, NULL, child) == 0); }
+void atfork_for_good(void (*prepare)(void), void (*parent)(void), void (*child)(void)) { CHECK(pthread_atfork(prepare, parent, child) == 0); }
 #endif
 
 int wait_for(pid_t child) {

@@ -49,7 +49,7 @@ pthread_t start(void *(*run)(void *), void *context);
 void *flush_all(void *context);
 
 /// pthread_atfork(3), for handlers that stay: glibc aborts a fork during exit whose handlers are being taken away (platform/linux.c).
-void atfork_for_good(void (*prepare)(void), void (*child)(void));
+void atfork_for_good(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 
 /// Ways to fork that libc does not see.
 pid_t fork_by_underscore(void);
@@ -92,6 +92,10 @@ int scenario_both_hold(void);
 int scenario_borrower(void);
 int scenario_owed_fork(void);
 int scenario_without_turn(void);
+int scenario_unknown_breach(void);
+int scenario_hook_streams(void);
+int scenario_first_thread(void);
+int scenario_slot_again(void);
 int scenario_first_use_cancelled(void);
 int scenario_foreign(void);
 int scenario_foreign_control(void);

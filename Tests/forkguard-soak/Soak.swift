@@ -304,8 +304,9 @@ final class Soak: Sendable {
     /// What a child finds. `torn`: of how many locks the report is to say so.
     private func look(_ number: Int, parent: UInt64, nesting: Bool, torn: Int = 0, descriptors: Bool = true) -> Finding {
         guard ForkGuard.generation == parent + 1 else { return .generation }
-        // A raw fork does not wait for a thread that waits for its own turn, whatever that holds; and says so.
-        guard let report = ForkGuard.lastReport, report.side == .child, report.hookFailureCount == 0,
+        // A raw fork does not wait for a thread that waits for its own turn, whatever that holds; and says so. Beside a deadline of 50 ms a hook that
+        // the machine has not let run is one that outlasts it.
+        guard let report = ForkGuard.lastReport, report.side == .child, report.hookFailureCount == 0 || torn > 0,
             report.tornHolders.filter({ $0.lockName != Self.forkersLock || $0.torn != .waitingToFork }).count == torn
         else {
             say("fork \(number), \(torn) torn: \(ForkGuard.lastReport.map { "\($0)" } ?? "no report")")

@@ -15,10 +15,10 @@ void atfork_parent(void);
 void annotated_prepare(void);
 void annotated_parent(void);
 
-static char annotated_gate;
+static char annotated_gate, annotated_opened;
 
 static inline void annotate_taken(const void *lock) {
-    ANNOTATE_HAPPENS_AFTER(&annotated_gate);
+    ANNOTATE_HAPPENS_AFTER(&annotated_opened);
     ANNOTATE_HAPPENS_AFTER(lock);
 }
 
@@ -73,7 +73,7 @@ void annotated_prepare(void) {
 }
 
 void annotated_parent(void) {
-    ANNOTATE_HAPPENS_BEFORE(&annotated_gate);
+    ANNOTATE_HAPPENS_BEFORE(&annotated_opened);
 #ifndef FORKGUARD_RACY_GATE
     atfork_parent();
 #endif

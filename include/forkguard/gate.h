@@ -60,7 +60,6 @@ typedef struct forkguard_slot {
     struct forkguard_slot *FORKGUARD_NULLABLE lender; // whose turn this thread borrowed
     uint32_t fork_state;     // how this thread's own fork goes (atfork.c)
     uint32_t nested_forks;   // raw forks under way that were called inside a hook
-    uint32_t streams_held;   // how often it has libc's list of streams for the forks that it is in the middle of (atfork.c)
     uint32_t ours;           // whether forkguard_fork is to end what it prepared (atfork.c)
     uint32_t yields;         // it let others fork first, because they were inside, and waits again (forkguard_fork)
     uint32_t uncancellable;  // how many calls hold off its cancellation
@@ -79,6 +78,8 @@ typedef struct forkguard_slot {
     uint32_t walk_waited;
     uint32_t walk_inside;
     uint32_t walk_kept;
+
+    uint32_t doors; // how many forks that it is in the middle of went through the door (atfork.c)
 } __attribute__((aligned(64))) forkguard_slot;
 
 // initial-exec: one load from the thread pointer also in a shared library. glibc keeps room for such variables of libraries that are

@@ -119,6 +119,7 @@ bool platform_read(void *to, const void *from, size_t size) {
 
 bool platform_lock_streams(void) { return false; }
 void platform_unlock_streams(void) {}
+void platform_reset_streams(void) {}
 
 int platform_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) { return pthread_atfork(prepare, parent, child); }
 

@@ -174,6 +174,7 @@ bool platform_read(void *to, const void *from, size_t size) {
 // without it takes no such lock, and neither do we.
 extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
 extern char __libc_single_threaded __attribute__((weak)); // sys/single_threaded.h, 2.32
 
 bool platform_lock_streams(void) {
@@ -183,9 +184,13 @@ bool platform_lock_streams(void) {
 }
 
 void platform_unlock_streams(void) { _IO_list_unlock(); }
+void platform_reset_streams(void) {
+    if (_IO_list_resetlock) _IO_list_resetlock();
+}
 #else
 bool platform_lock_streams(void) { return false; }
 void platform_unlock_streams(void) {}
+void platform_reset_streams(void) {}
 #endif
 
 #if defined(__GLIBC__)

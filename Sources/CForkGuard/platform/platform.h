@@ -57,6 +57,8 @@ bool platform_read(void *to, const void *from, size_t size);
 /// had ahead of time, or where fork does not take it. May wait, for whoever has it waits for each stream in turn (fflush(NULL)).
 bool platform_lock_streams(void);
 void platform_unlock_streams(void);
+/// In a child, where the thread that had it may be gone.
+void platform_reset_streams(void);
 
 /// pthread_atfork(3), for handlers that stay until the process is gone.
 int platform_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
