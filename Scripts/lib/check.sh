@@ -2,15 +2,20 @@
 
 passed=0
 failed=0
+good() { passed=$((passed + 1)); }
+bad() { # what, and the file with what was said
+    failed=$((failed + 1))
+    echo "FAILED: $1"
+    [ $# = 1 ] || tail -n 60 "$2"
+}
 check() { # name, expected status, command...
     local name=$1 expected=$2 status=0
     shift 2
     "$@" >"$work/out" 2>&1 || status=$?
     if [ "$status" = "$expected" ]; then
-        passed=$((passed + 1))
+        good
     else
-        failed=$((failed + 1))
-        echo "FAILED: $name: status $status, not $expected"
+        bad "$name: status $status, not $expected"
         cat "$work/out"
     fi
 }
